@@ -1,1 +1,12 @@
-//! pollio-epoll
+#![doc = include_str!("../README.md")]
+#![cfg(target_os = "linux")]
+
+mod events;
+mod poller;
+mod registrar;
+mod sys;
+mod waker;
+
+pub use poller::EpollPoller;
+pub use registrar::Registrar;
+pub use waker::Waker;

@@ -1,0 +1,221 @@
+//! The contract: [`Poller`], and its two companions [`Register`] and [`Wakeup`].
+
+use std::io;
+use std::os::fd::RawFd;
+use std::time::Duration;
+
+use crate::{EventKind, EventObject, Interest, Tag};
+
+/// The most events that one `wait` returns, and the capacity of a poller made by `new`.
+pub const MAX_EVENTS: usize = 20_000;
+
+/// A readiness poller: tell it which fds to watch, then wait until some are ready.
+///
+/// Four methods are all that a small server needs: [`new`](Self::new), [`add`](Self::add),
+/// [`delete`](Self::delete), [`wait`](Self::wait). The same call gives the same result on every backend;
+/// where the kernels differ, the method says so.
+///
+/// # Errors
+///
+/// Errors are the kernel's own, as [`io::Error`] with the OS error code.
+///
+/// # I/O safety
+///
+/// An [`EventObject`] names an fd and does not borrow it. The number is handed to `epoll_ctl` or `kevent`
+/// only, which never read, write or close it: a wrong number means wrong events, never unsafety. No
+/// backend ever closes a registered fd.
+///
+/// # Implementing
+///
+/// A method is only ever added with a default body.
+pub trait Poller<K: Tag = EventKind> {
+    /// What [`waker`](Self::waker) hands out.
+    type Waker: Wakeup
+    where
+        Self: Sized;
+
+    /// What [`registrar`](Self::registrar) hands out.
+    type Registrar: Register<K>
+    where
+        Self: Sized;
+
+    /// A poller for up to [`MAX_EVENTS`] events a wait. It holds one fd, which is close-on-exec and is
+    /// closed with the last of the poller, its registrars and (kqueue) wakers.
+    ///
+    /// # Errors
+    ///
+    /// EMFILE, ENFILE or ENOMEM, from epoll_create1(2) or kqueue(2).
+    fn new() -> io::Result<Self>
+    where
+        Self: Sized;
+
+    /// A poller for up to `max_events` events a wait. What is ready beyond that comes with the next waits,
+    /// and nothing is starved: the kernels hand out ready fds in turn. On kqueue an fd that is ready in
+    /// both directions takes two places.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` unless `max_events` is 1 to [`MAX_EVENTS`]; else as for [`new`](Self::new).
+    fn with_capacity(max_events: usize) -> io::Result<Self>
+    where
+        Self: Sized;
+
+    /// Watches an fd for reading, level-triggered: the same as `add_with(event, Interest::READ)`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`add_with`](Self::add_with).
+    #[inline]
+    fn add(&self, event: EventObject<K>) -> io::Result<()> {
+        self.add_with(event, Interest::READ)
+    }
+
+    /// Watches an fd as `interest` says. If it is ready already, the next `wait` reports it, edge-triggered
+    /// too.
+    ///
+    /// An fd that was closed without [`delete`](Self::delete) and whose number now belongs to another file
+    /// can be added again (on Linux: unless a dup of the same open file was put back on the number).
+    ///
+    /// # Errors
+    ///
+    /// After an error the poller is as it was; on kqueue an edge, or an armed oneshot, may be reported once
+    /// more.
+    ///
+    /// - `AlreadyExists` (EEXIST): the fd is registered. Use [`modify`](Self::modify). The registration
+    ///   keeps its word, interest and mode.
+    /// - EBADF: the fd is closed or negative.
+    /// - The fd cannot be watched. Linux: EPERM for regular files, directories and devices without poll,
+    ///   EINVAL for the poller itself, ELOOP for a cycle of pollers or too deep a nest (epoll_ctl(2)).
+    ///   macOS: EINVAL for directories, some devices and a kqueue in itself or a cycle; regular files are
+    ///   accepted and read-ready until their end (kqueue(2)).
+    /// - ENOMEM; Linux: ENOSPC at `/proc/sys/fs/epoll/max_user_watches`.
+    fn add_with(&self, event: EventObject<K>, interest: Interest) -> io::Result<()>;
+
+    /// Changes the interest, mode, role or generation of a registered fd, and arms a oneshot again. The
+    /// next `wait` reports the fd if it is ready, edge-triggered too.
+    ///
+    /// # Errors
+    ///
+    /// After an error word, interest and mode are as they were; on kqueue an edge, or an armed oneshot, may
+    /// be reported once more.
+    ///
+    /// - `NotFound` (ENOENT): the fd is not registered.
+    /// - EBADF: the fd is closed or negative.
+    /// - ENOMEM.
+    fn modify(&self, event: EventObject<K>, interest: Interest) -> io::Result<()>;
+
+    /// Watches the fd no longer. An event that an earlier `wait` has already returned is still in the
+    /// caller's hands: see [`EventObject::is_generation`].
+    ///
+    /// Delete an fd before closing it. Closing the last fd of an open file deletes it as well; but on Linux
+    /// a dup keeps it registered, with the old word, and such a ghost cannot be deleted: it ends with its
+    /// last dup (epoll(7), question 6). On macOS closing the fd ends it, dup or not.
+    ///
+    /// # Errors
+    ///
+    /// - `NotFound` (ENOENT): the fd is not registered.
+    /// - EBADF: the fd is closed or negative.
+    fn delete(&self, fd: RawFd) -> io::Result<()>;
+
+    /// Waits until something is ready, a waker fires or the time is up, and returns what is ready: one
+    /// event a registration, with all its bits. A negative `timeout_ms` blocks, 0 polls, a positive one is
+    /// milliseconds: never fewer, but for the system's timer slack no more.
+    ///
+    /// It returns an empty vector when the time is up, and may do so after a wake-up, or for an event whose
+    /// word stands for no role of `K`.
+    ///
+    /// A signal does not end it (EINTR): it goes on with the time that is left. To end it from a signal
+    /// handler, call [`Wakeup::wake`] there, which is async-signal-safe.
+    ///
+    /// It allocates once, for the vector it returns, and not at all when nothing is ready;
+    /// [`wait_into`](Self::wait_into) reuses one.
+    ///
+    /// # Errors
+    ///
+    /// None is expected of a poller that is whole: EBADF or EINVAL if its own fd was closed behind its back
+    /// (see epoll_wait(2), kevent(2)).
+    fn wait(&mut self, timeout_ms: i32) -> io::Result<Vec<EventObject<K>>>;
+
+    /// As [`wait`](Self::wait), into a vector that is cleared, then filled; returns how many events there
+    /// are. Allocates only to grow the vector.
+    ///
+    /// `None` blocks. A time-out below one millisecond is kept: Linux needs `epoll_pwait2` for it (5.11);
+    /// where the kernel or a seccomp profile refuses that, it is rounded up to the next millisecond.
+    /// `Duration::MAX` is fine: what one system call cannot wait, several do.
+    ///
+    /// # Errors
+    ///
+    /// As for [`wait`](Self::wait); `events` is then empty.
+    fn wait_into(
+        &mut self,
+        events: &mut Vec<EventObject<K>>,
+        timeout: Option<Duration>,
+    ) -> io::Result<usize>;
+
+    /// A handle that ends a `wait` from anywhere. Every call hands out the same waker, which costs one fd on
+    /// Linux (an eventfd) and none on macOS, from the first call on.
+    ///
+    /// # Errors
+    ///
+    /// Linux: EMFILE, ENFILE or ENOMEM from eventfd(2), or an error of `add`. macOS: ENOMEM.
+    fn waker(&self) -> io::Result<Self::Waker>
+    where
+        Self: Sized;
+
+    /// A handle that registers fds from other threads, while this poller waits too.
+    fn registrar(&self) -> Self::Registrar
+    where
+        Self: Sized;
+}
+
+/// Ends a [`Poller::wait`], from any thread, before, during or after it.
+///
+/// - Wake-ups coalesce: those that come before the waiter has seen the first are one, and cost no system
+///   call. None is lost: what was written before `wake` is visible after the `wait` that it ends.
+/// - Async-signal-safe: it may be called from a signal handler, and may change `errno` there.
+/// - It may outlive the poller; then it does nothing.
+/// - Not for use in a forked child: a kqueue is not inherited, and its number may be another's there
+///   (kqueue(2)); an eventfd would wake the parent.
+pub trait Wakeup: Clone + Send + Sync + 'static {
+    /// Ends the wait that is under way, or the next one.
+    ///
+    /// # Errors
+    ///
+    /// None is expected; the system call's own if it fails, and then the next `wake` tries again.
+    fn wake(&self) -> io::Result<()>;
+}
+
+/// Registers fds with a poller that another thread may be waiting on. The methods are [`Poller`]'s, with
+/// the same results.
+pub trait Register<K: Tag = EventKind>: Clone + Send + Sync + 'static {
+    /// See [`Poller::add`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`Poller::add_with`].
+    #[inline]
+    fn add(&self, event: EventObject<K>) -> io::Result<()> {
+        self.add_with(event, Interest::READ)
+    }
+
+    /// See [`Poller::add_with`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`Poller::add_with`].
+    fn add_with(&self, event: EventObject<K>, interest: Interest) -> io::Result<()>;
+
+    /// See [`Poller::modify`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`Poller::modify`].
+    fn modify(&self, event: EventObject<K>, interest: Interest) -> io::Result<()>;
+
+    /// See [`Poller::delete`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`Poller::delete`].
+    fn delete(&self, fd: RawFd) -> io::Result<()>;
+}
