@@ -10,3 +10,6 @@ mod waker;
 pub use poller::EpollPoller;
 pub use registrar::Registrar;
 pub use waker::Waker;
+
+#[cfg(test)]
+mod conformance;

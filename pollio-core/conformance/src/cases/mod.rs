@@ -1,0 +1,3 @@
+//! The cases, by theme.
+
+pub mod registration;
