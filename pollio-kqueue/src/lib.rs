@@ -1,1 +1,17 @@
-//! pollio-kqueue
+#![doc = include_str!("../README.md")]
+// Unit tests run on Linux too, with `sys` bound to an emulation of kqueue.
+#![cfg(any(target_os = "macos", all(test, target_os = "linux")))]
+
+mod events;
+mod poller;
+mod record;
+mod registrar;
+mod sys;
+mod waker;
+
+pub use poller::KqueuePoller;
+pub use registrar::Registrar;
+pub use waker::Waker;
+
+#[cfg(test)]
+mod conformance;
