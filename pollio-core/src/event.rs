@@ -10,9 +10,8 @@ use crate::{Readiness, Tag, tags};
 pub const GENERATION_BITS: u32 = 24;
 
 const FD_SHIFT: u32 = 8;
-const UPPER_SHIFT: u32 = 32;
-/// Where the generation stands in the word's upper half; below it are the top bits of the fd.
-const UPPER_GENERATION: u32 = u32::MAX << (u32::BITS - GENERATION_BITS);
+const GENERATION_SHIFT: u32 = 40;
+const GENERATION_MASK: u32 = (1 << GENERATION_BITS) - 1;
 
 tags! {
     /// The role of a file descriptor in a plain server: it accepts connections, or it is one.
@@ -45,15 +44,16 @@ tags! {
 /// assert!(event.is_generation(42));
 /// assert!(event.readiness().is_empty());
 /// ```
+// The order of the fields lets fd and generation be stored as one: together they are the word without its tag.
 #[derive(Clone, Copy)]
+#[repr(C)]
 pub struct EventObject<K = EventKind> {
     /// The file descriptor.
     pub fd: RawFd,
+    generation: u32,
     /// Its role.
     pub kind: K,
     readiness: Readiness,
-    /// The upper half of the word as it came: only the generation's bits of it count.
-    upper: u32,
 }
 
 impl EventObject<EventKind> {
@@ -74,7 +74,7 @@ impl<K: Tag> EventObject<K> {
     /// An fd in a role, with generation 0.
     #[inline]
     pub const fn new(fd: RawFd, kind: K) -> Self {
-        EventObject { fd, kind, readiness: Readiness::EMPTY, upper: 0 }
+        EventObject { fd, generation: 0, kind, readiness: Readiness::EMPTY }
     }
 
     /// Stamps the registration, so that an event for an earlier owner of the same number can be told from
@@ -89,14 +89,14 @@ impl<K: Tag> EventObject<K> {
     #[inline]
     #[must_use]
     pub fn with_generation(self, generation: u32) -> Self {
-        EventObject { upper: generation << (u32::BITS - GENERATION_BITS), ..self }
+        EventObject { generation: generation & GENERATION_MASK, ..self }
     }
 
     /// The stamp: at most 24 bits. To compare it with a counter use [`is_generation`](Self::is_generation),
     /// which does not mind that the counter has more.
     #[inline]
     pub fn generation(&self) -> u32 {
-        self.upper >> (u32::BITS - GENERATION_BITS)
+        self.generation
     }
 
     /// Whether this event belongs to the registration that was stamped with `generation`; the low 24 bits
@@ -112,7 +112,7 @@ impl<K: Tag> EventObject<K> {
     /// ```
     #[inline]
     pub fn is_generation(&self, generation: u32) -> bool {
-        self.generation() == self.with_generation(generation).generation()
+        self.generation == generation & GENERATION_MASK
     }
 
     /// What the fd is ready for: empty until the event comes back from `wait`.
@@ -176,9 +176,9 @@ impl<K: Tag> EventObject<K> {
     /// ```
     #[inline]
     pub fn encode(self) -> u64 {
-        let upper = u64::from(self.upper & UPPER_GENERATION) << UPPER_SHIFT;
+        let generation = u64::from(self.generation) << GENERATION_SHIFT;
         let fd = u64::from(self.fd as u32) << FD_SHIFT;
-        upper | fd | u64::from(self.kind.to_bits())
+        generation | fd | u64::from(self.kind.to_bits())
     }
 
     /// The registration that `word` stands for, or `None` where its tag is none of `K`'s. Never panics.
@@ -194,17 +194,15 @@ impl<K: Tag> EventObject<K> {
     pub fn decode(word: u64) -> Option<Self> {
         let kind = K::from_bits(word as u8)?;
         let fd = (word >> FD_SHIFT) as RawFd;
-        let upper = (word >> UPPER_SHIFT) as u32;
-        Some(EventObject { fd, kind, readiness: Readiness::EMPTY, upper })
+        let generation = (word >> GENERATION_SHIFT) as u32;
+        Some(EventObject { fd, generation, kind, readiness: Readiness::EMPTY })
     }
 }
 
 impl<K: PartialEq> PartialEq for EventObject<K> {
     #[inline]
     fn eq(&self, other: &Self) -> bool {
-        self.fd == other.fd
-            && self.kind == other.kind
-            && (self.upper ^ other.upper) & UPPER_GENERATION == 0
+        self.fd == other.fd && self.kind == other.kind && self.generation == other.generation
     }
 }
 
@@ -214,7 +212,7 @@ impl<K: Hash> Hash for EventObject<K> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.fd.hash(state);
         self.kind.hash(state);
-        (self.upper & UPPER_GENERATION).hash(state);
+        self.generation.hash(state);
     }
 }
 
@@ -223,7 +221,7 @@ impl<K: fmt::Debug> fmt::Debug for EventObject<K> {
         f.debug_struct("EventObject")
             .field("fd", &self.fd)
             .field("kind", &self.kind)
-            .field("generation", &(self.upper >> (u32::BITS - GENERATION_BITS)))
+            .field("generation", &self.generation)
             .field("readiness", &self.readiness)
             .finish()
     }

@@ -103,12 +103,12 @@ macro_rules! tags {
 
             #[inline]
             fn from_bits(bits: u8) -> ::core::option::Option<Self> {
-                $(
-                    if bits == Self::$Variant as u8 {
-                        return ::core::option::Option::Some(Self::$Variant);
-                    }
-                )+
-                ::core::option::Option::None
+                const ROLES: [::core::option::Option<$Role>; 256] = {
+                    let mut roles = [::core::option::Option::None; 256];
+                    $( roles[$Role::$Variant as usize] = ::core::option::Option::Some($Role::$Variant); )+
+                    roles
+                };
+                ROLES[bits as usize]
             }
         }
     };

@@ -87,7 +87,7 @@ impl<K: Tag> Poller<K> for EpollPoller<K> {
     fn wait(&mut self, timeout_ms: i32) -> io::Result<Vec<EventObject<K>>> {
         let timeout = u64::try_from(timeout_ms).ok().map(Duration::from_millis);
         self.block(timeout)?;
-        let mut events = Vec::with_capacity(self.events.ready().len());
+        let mut events = Vec::new();
         self.deliver(&mut events);
         Ok(events)
     }
@@ -100,7 +100,6 @@ impl<K: Tag> Poller<K> for EpollPoller<K> {
     ) -> io::Result<usize> {
         events.clear();
         self.block(timeout)?;
-        events.reserve(self.events.ready().len());
         self.deliver(events);
         Ok(events.len())
     }
@@ -122,7 +121,20 @@ impl<K: Tag> EpollPoller<K> {
     /// Waits until something is ready or the time is up, through signals and over what one call can wait.
     #[inline]
     fn block(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        let mut countdown = Countdown::new(timeout);
+        let at_once = match timeout {
+            None => -1,
+            Some(Duration::ZERO) => 0,
+            Some(_) => return self.block_until(Countdown::new(timeout)),
+        };
+        match sys::epoll_wait(&self.registrar.epoll, &mut self.events, at_once) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                self.block_until(Countdown::new(timeout))
+            }
+            result => result,
+        }
+    }
+
+    fn block_until(&mut self, mut countdown: Countdown) -> io::Result<()> {
         loop {
             let left = countdown.left();
             match self.block_once(left) {
@@ -159,15 +171,28 @@ impl<K: Tag> EpollPoller<K> {
     }
 
     /// Hands out what the last call returned.
-    #[inline]
+    #[inline(always)]
     fn deliver(&self, events: &mut Vec<EventObject<K>>) {
-        for event in self.events.ready() {
-            match EventObject::decode(event.word()) {
-                // The kernel registers no negative fd: a word that has one is the waker's.
-                Some(object) if object.fd >= 0 => {
-                    events.push(object.with_readiness(events::readiness(event.bits())));
-                }
-                _ => self.skip(event.word()),
+        let ready = self.events.ready();
+        if ready.is_empty() {
+            return;
+        }
+        if events.capacity() < ready.len() {
+            events.reserve_exact(ready.len());
+        }
+        let delivered = sys::append(events, ready, decode);
+        if delivered != ready.len() {
+            self.deliver_from(delivered, events);
+        }
+    }
+
+    /// Passes over the events that are no registration's.
+    #[cold]
+    fn deliver_from(&self, delivered: usize, events: &mut Vec<EventObject<K>>) {
+        for event in self.events.ready().iter().skip(delivered) {
+            match decode(*event) {
+                Some(object) => events.push(object),
+                None => self.skip(event.word()),
             }
         }
     }
@@ -182,6 +207,17 @@ impl<K: Tag> EpollPoller<K> {
 }
 
 const NANOS_PER_MILLI: u32 = 1_000_000;
+
+/// A registration's event, or `None` for a word that is no registration's. The kernel registers no negative
+/// fd: a word that has one is the waker's, and where `K` has no tag 0 it does not decode in the first place.
+#[inline]
+fn decode<K: Tag>(event: sys::Event) -> Option<EventObject<K>> {
+    let object = EventObject::decode(event.word())?;
+    if object.fd < 0 && K::from_bits(0).is_some() {
+        return None;
+    }
+    Some(object.with_readiness(events::readiness(event.bits())))
+}
 
 impl<K> AsFd for EpollPoller<K> {
     fn as_fd(&self) -> BorrowedFd<'_> {

@@ -61,6 +61,26 @@ impl Events {
     }
 }
 
+/// Appends what `decode` makes of `ready`, up to the first that it makes nothing of, and as far as there is
+/// room. Returns how many.
+#[inline]
+pub(crate) fn append<T>(
+    events: &mut Vec<T>,
+    ready: &[Event],
+    decode: impl Fn(Event) -> Option<T>,
+) -> usize {
+    let mut appended = 0;
+    for (room, event) in events.spare_capacity_mut().iter_mut().zip(ready) {
+        let Some(decoded) = decode(*event) else { break };
+        room.write(decoded);
+        appended += 1;
+    }
+    let length = events.len() + appended;
+    // SAFETY: the first `appended` elements of the spare capacity have just been written.
+    unsafe { events.set_len(length) };
+    appended
+}
+
 /// A new epoll instance, close-on-exec.
 pub(crate) fn epoll_create() -> io::Result<OwnedFd> {
     // SAFETY: takes a flag and no pointers.
