@@ -11,3 +11,7 @@ cfg_if::cfg_if! {
         pub use pollio_kqueue::{KqueuePoller as OsPoller, Registrar as OsRegistrar, Waker as OsWaker};
     }
 }
+
+#[doc = include_str!("guide.md")]
+#[cfg(any(target_os = "linux", target_os = "macos"))]
+pub mod guide {}
