@@ -1,0 +1,91 @@
+//! Holds a crate's audit sheet, in its README, against its source.
+//!
+//! The sheet has a table of files with their lines of code, and a table with a row for each `unsafe`, which
+//! begins with the function or type that it stands in.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Checks the sheet of the crate at `manifest_dir`; panics with what is out of date.
+///
+/// `left_out` names files under `src` that are no part of the published crate.
+pub fn check(manifest_dir: &str, left_out: &[&str]) {
+    let root = Path::new(manifest_dir);
+    let readme = read(&root.join("README.md"));
+    let mut expected_files = Vec::new();
+    let mut expected_unsafe = Vec::new();
+    for path in sources(&root.join("src")) {
+        let name = path.strip_prefix(root.join("src")).expect("under src").display().to_string();
+        if left_out.contains(&name.as_str()) {
+            continue;
+        }
+        let source = read(&path);
+        expected_files.push(format!("| `{name}` | {} |", lines_of_code(&source)));
+        let places = unsafe_places(&source);
+        assert!(places.is_empty() || name == "sys.rs", "{name}: `unsafe` outside sys.rs");
+        expected_unsafe.extend(places);
+    }
+    let rows = |heading: &str| -> Vec<&str> {
+        readme
+            .lines()
+            .skip_while(|line| !line.starts_with(heading))
+            .skip(2)
+            .take_while(|line| line.starts_with('|'))
+            .collect()
+    };
+    for expected in &expected_files {
+        assert!(
+            rows("| file |").iter().any(|row| row.starts_with(expected.as_str())),
+            "README.md: the files' table lacks the row: {expected}"
+        );
+    }
+    assert_eq!(rows("| file |").len(), expected_files.len(), "README.md: a file that is gone");
+    let listed: Vec<&str> = rows("| unsafe |").iter().filter_map(|row| row.split('`').nth(1)).collect();
+    assert_eq!(listed, expected_unsafe, "README.md: the `unsafe` listed, and the `unsafe` in sys.rs");
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn sources(directory: &Path) -> Vec<PathBuf> {
+    let mut sources: Vec<PathBuf> = fs::read_dir(directory)
+        .expect("a source directory")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+        .collect();
+    sources.sort();
+    sources
+}
+
+/// Lines that are neither blank nor comment.
+fn lines_of_code(source: &str) -> usize {
+    source.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//")).count()
+}
+
+/// For each line of code that says `unsafe`, the function or the implemented type around it.
+fn unsafe_places(source: &str) -> Vec<String> {
+    let mut place = String::new();
+    let mut places = Vec::new();
+    for line in source.lines().map(str::trim).filter(|line| !line.starts_with("//")) {
+        let words: Vec<&str> =
+            line.split(|c: char| !(c.is_alphanumeric() || c == '_')).filter(|word| !word.is_empty()).collect();
+        for pair in words.windows(2) {
+            if pair[0] == "fn" || pair[0] == "for" && line.starts_with("unsafe impl") {
+                place = pair[1].to_owned();
+            }
+        }
+        if words.contains(&"unsafe") {
+            places.push(place.clone());
+        }
+    }
+    places
+}
+
+#[test]
+fn unsafe_is_found_where_it_stands() {
+    let source = "// unsafe\nunsafe impl Send for Event {}\nfn one() {\n    unsafe { f() }\n}\nfn two() { \
+                  let x = unsafe { g() };\n}\n";
+    assert_eq!(unsafe_places(source), ["Event", "one", "two"]);
+    assert_eq!(lines_of_code(source), 6);
+}
