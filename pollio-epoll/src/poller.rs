@@ -206,6 +206,9 @@ impl<K: Tag> EpollPoller<K> {
     }
 }
 
+#[cfg(test)]
+mod tests;
+
 const NANOS_PER_MILLI: u32 = 1_000_000;
 
 /// A registration's event, or `None` for a word that is no registration's. The kernel registers no negative
