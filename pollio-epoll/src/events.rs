@@ -34,14 +34,6 @@ pub(crate) fn to_bits(interest: Interest) -> u32 {
 #[inline]
 pub(crate) fn readiness(bits: u32) -> Readiness {
     let bits = bits as i32;
-    if bits & !(sys::EPOLLIN | sys::EPOLLOUT | sys::EPOLLPRI) != 0 {
-        return with_end_or_error(bits);
-    }
-    directions(bits)
-}
-
-#[inline]
-fn directions(bits: i32) -> Readiness {
     let mut readiness = Readiness::default();
     if bits & sys::EPOLLIN != 0 {
         readiness |= Readiness::READABLE;
@@ -52,22 +44,22 @@ fn directions(bits: i32) -> Readiness {
     if bits & sys::EPOLLPRI != 0 {
         readiness |= Readiness::PRIORITY;
     }
-    readiness
-}
-
-#[cold]
-#[inline(never)]
-fn with_end_or_error(bits: i32) -> Readiness {
-    let both_directions = Readiness::READABLE | Readiness::WRITABLE;
-    let mut readiness = directions(bits);
     if bits & sys::EPOLLRDHUP != 0 {
         readiness |= Readiness::READABLE | Readiness::READ_CLOSED;
     }
     if bits & sys::EPOLLHUP != 0 {
-        readiness |= both_directions | Readiness::READ_CLOSED | Readiness::WRITE_CLOSED;
+        readiness |= BOTH | Readiness::READ_CLOSED | Readiness::WRITE_CLOSED;
     }
     if bits & sys::EPOLLERR != 0 {
-        readiness |= both_directions | Readiness::ERROR;
+        readiness |= BOTH | Readiness::ERROR;
     }
     readiness
+}
+
+const BOTH: Readiness = Readiness::READABLE.union(Readiness::WRITABLE);
+
+/// Whether the bits say that something can be read or written, and no more.
+#[inline]
+pub(crate) fn is_plain(bits: u32) -> bool {
+    bits as i32 & !(sys::EPOLLIN | sys::EPOLLOUT | sys::EPOLLPRI) == 0
 }

@@ -87,7 +87,11 @@ impl<K: Tag> Poller<K> for EpollPoller<K> {
     fn wait(&mut self, timeout_ms: i32) -> io::Result<Vec<EventObject<K>>> {
         let timeout = u64::try_from(timeout_ms).ok().map(Duration::from_millis);
         self.block(timeout)?;
-        let mut events = Vec::new();
+        let ready = self.events.ready();
+        if ready.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut events = Vec::with_capacity(ready.len());
         self.deliver(&mut events);
         Ok(events)
     }
@@ -100,7 +104,12 @@ impl<K: Tag> Poller<K> for EpollPoller<K> {
     ) -> io::Result<usize> {
         events.clear();
         self.block(timeout)?;
-        self.deliver(events);
+        if !self.events.ready().is_empty() {
+            if events.capacity() < self.events.ready().len() {
+                events.reserve_exact(self.events.ready().len());
+            }
+            self.deliver(events);
+        }
         Ok(events.len())
     }
 
@@ -170,30 +179,27 @@ impl<K: Tag> EpollPoller<K> {
         sys::epoll_wait(&self.registrar.epoll, &mut self.events, rounded_up as i32)
     }
 
-    /// Hands out what the last call returned.
-    #[inline(always)]
+    /// Hands out what the last call returned: in one pass, unless an event is odd.
+    #[inline]
     fn deliver(&self, events: &mut Vec<EventObject<K>>) {
         let ready = self.events.ready();
-        if ready.is_empty() {
-            return;
-        }
-        if events.capacity() < ready.len() {
-            events.reserve_exact(ready.len());
-        }
-        let delivered = sys::append(events, ready, decode);
+        let delivered = sys::append(events, ready, decode_plain);
         if delivered != ready.len() {
             self.deliver_from(delivered, events);
         }
     }
 
-    /// Passes over the events that are no registration's.
+    /// Hands out the rest, from an odd event on.
     #[cold]
-    fn deliver_from(&self, delivered: usize, events: &mut Vec<EventObject<K>>) {
-        for event in self.events.ready().iter().skip(delivered) {
-            match decode(*event) {
+    #[inline(never)]
+    fn deliver_from(&self, mut delivered: usize, events: &mut Vec<EventObject<K>>) {
+        let ready = self.events.ready();
+        while let Some((odd, rest)) = ready.get(delivered..).and_then(<[_]>::split_first) {
+            match decode(*odd) {
                 Some(object) => events.push(object),
-                None => self.skip(event.word()),
+                None => self.skip(odd.word()),
             }
+            delivered += 1 + sys::append(events, rest, decode_plain);
         }
     }
 
@@ -220,6 +226,12 @@ fn decode<K: Tag>(event: sys::Event) -> Option<EventObject<K>> {
         return None;
     }
     Some(object.with_readiness(events::readiness(event.bits())))
+}
+
+/// As `decode`, and `None` for the end or an error of an fd, which is less common than data.
+#[inline]
+fn decode_plain<K: Tag>(event: sys::Event) -> Option<EventObject<K>> {
+    if events::is_plain(event.bits()) { decode(event) } else { None }
 }
 
 impl<K> AsFd for EpollPoller<K> {
