@@ -50,8 +50,8 @@ keep() {
 }
 
 # debian_toolchain SERIES PACKAGE...: unpacks the newest of Debian's rustc-web packages whose version starts with
-# SERIES, which may be empty, and the packages named. They are not installed: nothing else on the machine sees them.
-# Sets `toolchain` to the folder. A package that is not there ends the step.
+# SERIES, which may be empty, and the packages named, and has cargo use them. They are not installed: nothing else on
+# the machine sees them. Sets `toolchain` to the folder. A package that is not there ends the step.
 debian_toolchain() {
     local series=$1 version
     shift
@@ -63,7 +63,9 @@ debian_toolchain() {
     toolchain="$cache/rustc-web-$version"
     keep "$toolchain" unpack_debian "${@/%/=$version}"
     toolchain="$toolchain/usr"
-    "$toolchain/bin/rustc" --version
+    export RUSTC="$toolchain/bin/rustc" RUSTDOC="$toolchain/bin/rustdoc"
+    export LD_LIBRARY_PATH="$toolchain/lib/x86_64-linux-gnu"
+    "$RUSTC" --version
 }
 
 # unpack_debian PACKAGE=VERSION... FOLDER: unpacks the packages, and what else they need that is not installed.
