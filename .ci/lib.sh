@@ -43,10 +43,11 @@ keep() {
     if [[ -d "$folder" ]]; then
         return
     fi
-    local part="$folder.part.$$"
-    mkdir -p "$part"
+    part="$folder.part.$$"
+    trap 'rm -rf "$part"' EXIT
+    mkdir "$part"
     "$@" "$part"
-    mv -T "$part" "$folder" || rm -r "$part" # another run was faster
+    mv -T "$part" "$folder" || [[ -d "$folder" ]] # another run was faster
 }
 
 # debian_toolchain SERIES PACKAGE...: unpacks the newest of Debian's rustc-web packages whose version starts with
