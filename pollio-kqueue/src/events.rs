@@ -15,23 +15,31 @@ pub(crate) fn filters(interest: Interest) -> impl Iterator<Item = i16> {
     read.into_iter().chain(write)
 }
 
-/// The flags that a filter latches when it is attached; a later EV_ADD does not change them
-/// (knote_apply_touch in XNU's kern_event.c).
+/// The flags that attach a filter, and that it latches then: a later EV_ADD does not change its mode
+/// (kevent_register in XNU's kern_event.c).
 ///
 /// A oneshot is EV_DISPATCH, which disables the filter when it fires; EV_ONESHOT would delete it, where
 /// epoll's oneshot stays registered.
-pub(crate) fn mode(interest: Interest) -> u16 {
+fn attach(interest: Interest) -> u16 {
     if interest.is_oneshot() {
-        sys::EV_DISPATCH
+        sys::EV_ADD | sys::EV_DISPATCH
     } else if interest.is_edge() {
-        sys::EV_CLEAR
+        sys::EV_ADD | sys::EV_CLEAR
     } else {
-        0
+        sys::EV_ADD
     }
 }
 
+/// A change that makes no difference, and fails where the filter is absent. It stores what it brings, so it
+/// brings what is recorded; and it evaluates the filter again, so an edge may be reported once more.
+fn probe(fd: RawFd, filter: i16, registration: Registration) -> Event {
+    // A oneshot that has fired is disabled, and stays so; what is enabled stays so.
+    let flags = if registration.interest.is_oneshot() { 0 } else { sys::EV_ENABLE };
+    change(fd, filter, flags, registration.word)
+}
+
 /// A change of one of `fd`'s filters. `fflags` and `data` are always 0.
-pub(crate) fn change(fd: RawFd, filter: i16, flags: u16, word: u64) -> Event {
+fn change(fd: RawFd, filter: i16, flags: u16, word: u64) -> Event {
     Event::new(fd as usize, filter, flags, 0, word)
 }
 
@@ -42,8 +50,8 @@ pub(crate) struct Changes {
 }
 
 impl Changes {
-    /// A probe; a delete and an add for each of two filters; an enable for each.
-    const ROOM: usize = 7;
+    /// Two filters, each deleted and added.
+    const ROOM: usize = 4;
 
     fn new() -> Self {
         Changes { list: [change(-1, 0, 0, 0); Changes::ROOM], length: 0 }
@@ -65,38 +73,28 @@ impl Changes {
     }
 
     /// The changes that take `fd` from its `old` registration to the `new` one. The list is to stop at its
-    /// first failure, and nothing half-made can fire: new filters are disabled until all are attached.
+    /// first failure.
+    ///
+    /// With an `old` registration the first change is one that is ENOENT where the kernel has dropped it: so
+    /// nothing is attached to another file that got the number.
     pub(crate) fn between(fd: RawFd, old: Option<Registration>, new: Registration) -> Self {
         let mut changes = Changes::new();
         let had = |filter: &i16| old.is_some_and(|old| old.has(*filter));
-        let keeps_mode = old.is_none_or(|old| mode(old.interest) == mode(new.interest));
-        let mode = mode(new.interest);
-        let hold = if filters(new.interest).count() == 1 { 0 } else { sys::EV_DISABLE };
-
-        // A change without EV_ADD is ENOENT where the filter is absent: so the list ends here if the kernel has
-        // dropped the registration, and attaches nothing to another file that got the number.
-        if let Some(old) = old {
-            for filter in filters(old.interest).take(1) {
-                changes.push(change(fd, filter, 0, old.word));
-            }
-        }
         // What the kernel may refuse comes first, while the old filters are as they were.
         for filter in filters(new.interest).filter(|filter| !had(filter)) {
-            changes.push(change(fd, filter, sys::EV_ADD | hold | mode, new.word));
-        }
-        for filter in filters(new.interest).filter(|filter| had(filter) && !keeps_mode) {
-            changes.push(change(fd, filter, sys::EV_DELETE, new.word));
-            changes.push(change(fd, filter, sys::EV_ADD | hold | mode, new.word));
-        }
-        // EV_ENABLE alone would do for XNU; NetBSD evaluates the filter only with EV_ADD.
-        let attached_enabled = |filter: &i16| hold == 0 && !(had(filter) && keeps_mode);
-        for filter in filters(new.interest).filter(|filter| !attached_enabled(filter)) {
-            changes.push(change(fd, filter, sys::EV_ADD | sys::EV_ENABLE | mode, new.word));
-        }
-        for filter in old.iter().flat_map(|old| filters(old.interest)) {
-            if !new.has(filter) {
-                changes.push(change(fd, filter, sys::EV_DELETE, new.word));
+            if let Some(old) = old {
+                filters(old.interest).for_each(|f| changes.push(probe(fd, f, old)));
             }
+            changes.push(change(fd, filter, attach(new.interest), new.word));
+        }
+        // Attached anew, for EV_ADD on what is there changes neither its mode nor, on all kernels, whether it
+        // fires for what is ready already.
+        for filter in filters(new.interest).filter(had) {
+            changes.push(change(fd, filter, sys::EV_DELETE, new.word));
+            changes.push(change(fd, filter, attach(new.interest), new.word));
+        }
+        for filter in old.iter().flat_map(|old| filters(old.interest)).filter(|f| !new.has(*f)) {
+            changes.push(change(fd, filter, sys::EV_DELETE, new.word));
         }
         changes
     }
@@ -105,20 +103,13 @@ impl Changes {
     pub(crate) fn back(fd: RawFd, old: Option<Registration>, made: &[Event]) -> Self {
         let mut changes = Changes::new();
         for filter in [sys::EVFILT_READ, sys::EVFILT_WRITE] {
-            let touched = |flag| made.iter().any(|c| c.filter() == filter && c.flags() & flag != 0);
-            match old.filter(|old| old.has(filter)) {
-                None if touched(sys::EV_ADD) => {
-                    changes.push(change(fd, filter, sys::EV_DELETE, 0));
-                }
-                Some(old) if touched(sys::EV_ADD | sys::EV_DELETE) => {
-                    let armed = if old.armed { sys::EV_ENABLE } else { sys::EV_DISABLE };
-                    let flags = sys::EV_ADD | armed | mode(old.interest);
-                    if touched(sys::EV_DELETE) {
-                        changes.push(change(fd, filter, sys::EV_DELETE, old.word));
-                    }
-                    changes.push(change(fd, filter, flags, old.word));
-                }
-                _ => {}
+            let made = |flag| made.iter().any(|c| c.filter() == filter && c.flags() & flag != 0);
+            if made(sys::EV_ADD) {
+                changes.push(change(fd, filter, sys::EV_DELETE, 0));
+            }
+            if let (true, Some(old)) = (made(sys::EV_DELETE), old) {
+                let hold = if old.armed { 0 } else { sys::EV_DISABLE };
+                changes.push(change(fd, filter, attach(old.interest) | hold, old.word));
             }
         }
         changes
@@ -126,20 +117,16 @@ impl Changes {
 
     /// The changes that delete `registration`'s filters.
     pub(crate) fn delete(fd: RawFd, registration: Registration) -> Self {
-        Changes::each(fd, registration, sys::EV_DELETE)
-    }
-
-    /// The changes that change nothing, and fail where a filter is absent. They store what they bring, so they
-    /// bring what is recorded.
-    pub(crate) fn probe(fd: RawFd, registration: Registration) -> Self {
-        Changes::each(fd, registration, 0)
-    }
-
-    fn each(fd: RawFd, registration: Registration, flags: u16) -> Self {
         let mut changes = Changes::new();
-        for filter in filters(registration.interest) {
-            changes.push(change(fd, filter, flags, registration.word));
-        }
+        filters(registration.interest)
+            .for_each(|f| changes.push(change(fd, f, sys::EV_DELETE, registration.word)));
+        changes
+    }
+
+    /// The changes that change nothing, and fail where a filter is absent.
+    pub(crate) fn probe(fd: RawFd, registration: Registration) -> Self {
+        let mut changes = Changes::new();
+        filters(registration.interest).for_each(|f| changes.push(probe(fd, f, registration)));
         changes
     }
 }

@@ -152,8 +152,7 @@ impl<K: Tag> KqueuePoller<K> {
         }
     }
 
-    /// Hands out what the last call returned. False where that was nothing but the second halves of oneshots
-    /// that have fired, which end no wait.
+    /// Hands out what the last call returned. False where the record dropped all of it, which ends no wait.
     #[inline]
     fn deliver(&self, events: &mut Vec<EventObject<K>>) -> bool {
         events.reserve(self.events.ready().len());
@@ -163,7 +162,7 @@ impl<K: Tag> KqueuePoller<K> {
             let readiness = events::readiness(*event);
             match EventObject::decode(event.word()) {
                 Some(object) if object.fd >= 0 && !readiness.is_empty() => match &mut table {
-                    Some(table) => table.deliver(object, readiness, events),
+                    Some(table) => table.deliver(object, event.filter(), readiness, events),
                     None => events.push(object.with_readiness(readiness)),
                 },
                 _ => {

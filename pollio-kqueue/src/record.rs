@@ -107,37 +107,40 @@ impl Table {
         }
     }
 
-    /// Delivers an event whose filter has fired, as part of the fd's other event where that is in `events`
-    /// already: by equal words, for the kernel may hand out an old and a new registration of one number.
+    /// Delivers an event of `filter`, as part of the fd's other event where that is in `events` already: by equal
+    /// words, for the kernel may hand out an old and a new registration of one number.
     ///
-    /// A oneshot in both directions is delivered once: its second filter was disabled as it fired, so its
-    /// event is dropped, and the `modify` that arms the oneshot evaluates the filter again.
+    /// Dropped is an event of a registration that is not recorded: it has been deleted or modified since, and
+    /// modifying evaluates the filters again; or it was half made and taken back, which the lock has kept from
+    /// view. Dropped is also what a oneshot in both directions fires after it has fired: its filter was
+    /// disabled with that, and the `modify` that arms the oneshot evaluates it again.
     #[inline]
     pub(crate) fn deliver<K: Tag>(
         &mut self,
         object: EventObject<K>,
+        filter: i16,
         readiness: Readiness,
         events: &mut Vec<EventObject<K>>,
     ) {
-        let next = events.len();
-        if let Some(entry) = self.entry(object.fd) {
-            let word = object.encode();
-            if let Some(latest) = events.get_mut(entry.latest) {
-                if latest.encode() == word {
-                    *latest = latest.with_readiness(latest.readiness() | readiness);
-                    return;
-                }
-            }
-            if let Some(oneshot) = &mut entry.registration {
-                if oneshot.interest.is_oneshot() && oneshot.is_both() {
-                    if oneshot.word != word || !oneshot.armed {
-                        return;
-                    }
-                    oneshot.armed = false;
-                }
-            }
-            entry.latest = next;
+        let word = object.encode();
+        let Some(Entry { registration: Some(registration), latest }) = self.entry(object.fd) else {
+            return;
+        };
+        if registration.word != word || !registration.has(filter) {
+            return;
         }
-        events.push(object.with_readiness(readiness));
+        let next = events.len();
+        match events.get_mut(*latest) {
+            Some(other) if other.encode() == word => {
+                *other = other.with_readiness(other.readiness() | readiness);
+            }
+            _ if registration.armed => {
+                registration.armed =
+                    !(registration.is_both() && registration.interest.is_oneshot());
+                *latest = next;
+                events.push(object.with_readiness(readiness));
+            }
+            _ => {}
+        }
     }
 }

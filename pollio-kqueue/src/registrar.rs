@@ -81,18 +81,21 @@ impl Queue {
     ) -> io::Result<()> {
         self.record.announce(new);
         let changes = Changes::between(fd, old, new);
-        if sys::kevent_change(&self.kqueue, changes.as_slice()).is_err() {
-            self.change_by_steps(table, fd, old, changes.as_slice())?;
+        if let Err(error) = sys::kevent_change(&self.kqueue, changes.as_slice()) {
+            if old.is_some() && error.raw_os_error() == Some(sys::ENOENT) {
+                table.clear(fd);
+                return Err(not_registered(fd));
+            }
+            self.change_by_steps(fd, old, changes.as_slice())?;
         }
         table.set(fd, new).inspect_err(|_| self.undo(fd, old, changes.as_slice()))
     }
 
     /// Makes a list that failed once more, a call a change: to pass over what is no failure, and to know where
-    /// the list has to be undone from. Making a change twice does no more than making it once.
+    /// the list has to be taken back from.
     #[cold]
     fn change_by_steps(
         &self,
-        table: &mut Table,
         fd: RawFd,
         old: Option<Registration>,
         changes: &[sys::Event],
@@ -101,22 +104,17 @@ impl Queue {
             let Err(error) = sys::kevent_change(&self.kqueue, std::slice::from_ref(change)) else {
                 continue;
             };
-            let tolerable = match error.raw_os_error() {
+            let passed_over = match error.raw_os_error() {
                 // A pipe whose other end is gone, on OS X 10.10 and 10.11; the event comes all the same (mio).
                 Some(sys::EPIPE) => change.flags() & sys::EV_ADD != 0,
-                // Gone already, which is all that was wanted.
+                // Deleted by the list that failed.
                 Some(sys::ENOENT) => change.flags() & sys::EV_DELETE != 0,
                 _ => false,
             };
-            if tolerable {
-                continue;
+            if !passed_over {
+                self.undo(fd, old, changes.get(..index).unwrap_or_default());
+                return Err(error);
             }
-            if old.is_some() && index == 0 {
-                table.clear(fd);
-                return Err(not_registered(fd));
-            }
-            self.undo(fd, old, changes.get(..index).unwrap_or_default());
-            return Err(error);
         }
         Ok(())
     }
