@@ -2,6 +2,7 @@
 // Unit tests run on Linux too, with `sys` bound to an emulation of kqueue.
 #![cfg(any(target_os = "macos", all(test, target_os = "linux")))]
 
+mod changes;
 mod events;
 mod poller;
 mod record;

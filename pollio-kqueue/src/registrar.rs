@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use pollio_core::{EventKind, EventObject, Interest, Register, Tag};
 
-use crate::events::Changes;
+use crate::changes::Changes;
 use crate::record::{Record, Registration, Table};
 use crate::sys;
 
@@ -83,6 +83,7 @@ impl Queue {
         let changes = Changes::between(fd, old, new);
         if let Err(error) = sys::kevent_change(&self.kqueue, changes.as_slice()) {
             if old.is_some() && error.raw_os_error() == Some(sys::ENOENT) {
+                self.undo(fd, None, changes.as_slice());
                 table.clear(fd);
                 return Err(not_registered(fd));
             }
