@@ -183,6 +183,9 @@ impl<K: Tag> KqueuePoller<K> {
     }
 }
 
+#[cfg(test)]
+mod tests;
+
 impl<K> AsFd for KqueuePoller<K> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.registrar.queue.kqueue.as_fd()

@@ -1,0 +1,39 @@
+//! What only this crate can see: how long one system call may wait.
+
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use pollio_core::{EventObject, Poller};
+
+use crate::KqueuePoller;
+
+#[test]
+fn a_wait_goes_on_to_its_deadline_over_what_one_call_can_wait() {
+    let mut poller = KqueuePoller::new().unwrap();
+    poller.longest = Duration::from_millis(10);
+    let mut events = vec![EventObject::client(0)];
+    for timeout in [35_000, 30_000, 10_001].map(Duration::from_micros) {
+        let start = Instant::now();
+        assert_eq!(poller.wait_into(&mut events, Some(timeout)).unwrap(), 0);
+        assert!(start.elapsed() >= timeout, "{timeout:?}: early, after {:?}", start.elapsed());
+    }
+}
+
+#[test]
+fn what_becomes_ready_in_a_later_part_ends_the_wait() {
+    let (near, far) = UnixStream::pair().unwrap();
+    let mut poller = KqueuePoller::new().unwrap();
+    poller.longest = Duration::from_millis(5);
+    poller.add(EventObject::client(near.as_raw_fd())).unwrap();
+    let closer = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(30));
+        drop(far);
+    });
+    for timeout in [Some(Duration::from_secs(3600)), Some(Duration::MAX)] {
+        let mut events = Vec::new();
+        assert_eq!(poller.wait_into(&mut events, timeout).unwrap(), 1);
+    }
+    closer.join().unwrap();
+}
