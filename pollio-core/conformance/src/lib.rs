@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use pollio_core::{Poller, Tag};
 
 pub mod cases;
+pub mod fixtures;
 pub mod support;
 
 /// A backend under test.
