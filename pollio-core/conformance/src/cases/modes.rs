@@ -1,0 +1,423 @@
+//! Level, edge, oneshot: how often an fd is reported, and changing from one to another.
+
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+
+use pollio_core::{EventKind, EventObject, Interest, Poller};
+
+use crate::Backend;
+use crate::fixtures::{drain_open, fill, next, only, silent, unix_pair};
+use crate::support::poller;
+
+const BOTH: fn() -> Interest = || Interest::READ | Interest::WRITE;
+
+/// A poller that watches one end of a pair, and the two ends.
+fn watched<B: Backend>(
+    interest: Interest,
+    prepare: impl FnOnce(&UnixStream, &UnixStream),
+) -> (B::Poller<EventKind>, UnixStream, UnixStream) {
+    let poller = poller::<B, EventKind>();
+    let (here, there) = unix_pair();
+    prepare(&here, &there);
+    poller.add_with(client(&here), interest).unwrap();
+    (poller, here, there)
+}
+
+fn client(stream: &UnixStream) -> EventObject {
+    EventObject::client(stream.as_raw_fd())
+}
+
+fn send(mut stream: &UnixStream, bytes: usize) {
+    stream.write_all(&vec![b'x'; bytes]).unwrap();
+}
+
+/// Something to read before the registration.
+fn readable(_here: &UnixStream, there: &UnixStream) {
+    send(there, 1);
+}
+
+/// Nothing to read, no room to write.
+fn blocked(here: &UnixStream, _there: &UnixStream) {
+    fill(here);
+}
+
+/// Nothing to read, room to write.
+fn idle(_here: &UnixStream, _there: &UnixStream) {}
+
+/// Level-triggered, an fd is reported for as long as there is something to read.
+pub fn a_level_is_reported_until_it_is_drained<B: Backend>() {
+    let (mut poller, here, there) = watched::<B>(Interest::READ, idle);
+    silent(&mut poller);
+    send(&there, 3);
+    for _ in 0..3 {
+        let event = only(&mut poller);
+        assert!(event.is_readable() && !event.is_read_closed() && !event.is_error());
+    }
+    drain_open(&here);
+    silent(&mut poller);
+    send(&there, 1);
+    assert!(only(&mut poller).is_readable());
+}
+
+/// Level-triggered, an fd is reported for as long as there is room to write.
+pub fn a_level_is_reported_until_there_is_no_room<B: Backend>() {
+    let (mut poller, here, there) = watched::<B>(Interest::WRITE, idle);
+    for _ in 0..3 {
+        let event = only(&mut poller);
+        assert!(event.is_writable() && !event.is_write_closed() && !event.is_error());
+    }
+    fill(&here);
+    silent(&mut poller);
+    drain_open(&there);
+    assert!(only(&mut poller).is_writable());
+}
+
+/// Edge-triggered, an fd is reported once for what has arrived, and again when more arrives.
+pub fn an_edge_is_reported_once_until_more_arrives<B: Backend>() {
+    let (mut poller, here, there) = watched::<B>(Interest::READ.edge(), idle);
+    silent(&mut poller);
+    for _ in 0..3 {
+        send(&there, 1);
+        assert!(only(&mut poller).is_readable());
+        silent(&mut poller);
+    }
+    assert_eq!(drain_open(&here), 3);
+    silent(&mut poller);
+    send(&there, 1);
+    assert!(only(&mut poller).is_readable());
+    silent(&mut poller);
+}
+
+/// Edge-triggered, what was taken before the wait is not reported.
+pub fn an_edge_that_is_drained_before_the_wait_is_silent<B: Backend>() {
+    let (mut poller, here, there) = watched::<B>(Interest::READ.edge(), idle);
+    send(&there, 1);
+    drain_open(&here);
+    silent(&mut poller);
+    send(&there, 1);
+    assert!(only(&mut poller).is_readable());
+}
+
+/// Edge-triggered, room to write is reported once, and again when the peer has made some.
+pub fn an_edge_of_room_is_reported_once_until_there_is_room_again<B: Backend>() {
+    let (mut poller, here, there) = watched::<B>(Interest::WRITE.edge(), idle);
+    assert!(only(&mut poller).is_writable());
+    silent(&mut poller);
+    fill(&here);
+    silent(&mut poller);
+    drain_open(&there);
+    assert!(only(&mut poller).is_writable());
+}
+
+/// Edge-triggered in both directions, each direction has its own edges.
+pub fn an_edge_in_both_directions_fires_for_each<B: Backend>() {
+    let (mut poller, here, there) = watched::<B>(BOTH().edge(), readable);
+    let event = only(&mut poller);
+    assert!(event.is_readable() && event.is_writable());
+    silent(&mut poller);
+    send(&there, 1);
+    assert!(only(&mut poller).is_readable());
+    drain_open(&here);
+    fill(&here);
+    silent(&mut poller);
+    drain_open(&there);
+    let event = only(&mut poller);
+    assert!(event.is_writable() && !event.is_readable());
+    send(&there, 1);
+    assert!(only(&mut poller).is_readable());
+}
+
+/// An fd that is ready when it is added is reported by the next wait, in each mode.
+pub fn an_fd_that_is_ready_already_is_reported_after_add<B: Backend>() {
+    for interest in [Interest::READ, Interest::READ.edge(), Interest::READ.oneshot()] {
+        let (mut poller, here, _there) = watched::<B>(interest, readable);
+        let event = only(&mut poller);
+        assert_eq!(event, client(&here));
+        assert!(event.is_readable(), "{interest:?}");
+    }
+}
+
+/// `modify` to the same interest reports an edge with unread data again.
+pub fn modify_reports_an_unread_edge_again<B: Backend>() {
+    let (mut poller, here, _there) = watched::<B>(Interest::READ.edge(), readable);
+    for _ in 0..3 {
+        assert!(only(&mut poller).is_readable());
+        silent(&mut poller);
+        poller.modify(client(&here), Interest::READ.edge()).unwrap();
+    }
+    drain_open(&here);
+    silent(&mut poller);
+    poller.modify(client(&here), Interest::READ.edge()).unwrap();
+    silent(&mut poller);
+}
+
+/// A oneshot is reported once, and then is silent though more arrives.
+pub fn a_oneshot_is_reported_once_though_more_arrives<B: Backend>() {
+    let (mut poller, here, there) = watched::<B>(Interest::READ.oneshot(), idle);
+    silent(&mut poller);
+    send(&there, 1);
+    assert!(only(&mut poller).is_readable());
+    silent(&mut poller);
+    send(&there, 1);
+    silent(&mut poller);
+    drain_open(&here);
+    send(&there, 1);
+    silent(&mut poller);
+}
+
+/// A oneshot that has fired is silent when the peer goes, too.
+pub fn a_fired_oneshot_is_silent_when_the_peer_goes<B: Backend>() {
+    for interest in [Interest::READ.oneshot(), BOTH().oneshot()] {
+        let (mut poller, here, there) = watched::<B>(interest, readable);
+        assert!(only(&mut poller).is_readable());
+        drop(there);
+        silent(&mut poller);
+        poller.modify(client(&here), interest).unwrap();
+        let event = only(&mut poller);
+        assert!(event.is_readable() && event.is_read_closed(), "{event:?}");
+        silent(&mut poller);
+    }
+}
+
+/// A oneshot that has fired is registered still: `add` is refused and arms nothing, `delete` works.
+pub fn a_fired_oneshot_is_still_registered<B: Backend>() {
+    for interest in [Interest::READ.oneshot(), Interest::WRITE.oneshot(), BOTH().oneshot()] {
+        let (mut poller, here, there) = watched::<B>(interest, readable);
+        only(&mut poller);
+        let error = poller.add_with(client(&here), interest).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EEXIST), "{interest:?}");
+        let error = poller.add(client(&here)).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EEXIST), "{interest:?}");
+        send(&there, 1);
+        silent(&mut poller);
+        poller.delete(here.as_raw_fd()).unwrap();
+        let error = poller.delete(here.as_raw_fd()).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ENOENT), "{interest:?}");
+        poller.add_with(client(&here), interest).unwrap();
+        only(&mut poller);
+        silent(&mut poller);
+    }
+}
+
+/// `modify` arms a oneshot again: what is ready already is reported, and what becomes so later.
+pub fn modify_arms_a_oneshot_again<B: Backend>() {
+    let (mut poller, here, there) = watched::<B>(Interest::READ.oneshot(), readable);
+    for _ in 0..3 {
+        assert!(only(&mut poller).is_readable());
+        silent(&mut poller);
+        poller.modify(client(&here), Interest::READ.oneshot()).unwrap();
+    }
+    drain_open(&here);
+    silent(&mut poller);
+    send(&there, 1);
+    assert!(only(&mut poller).is_readable());
+    silent(&mut poller);
+}
+
+/// A oneshot that has not fired is not used up by a wait that returns nothing, nor by another fd's event.
+pub fn an_armed_oneshot_stays_armed_until_it_fires<B: Backend>() {
+    let (mut poller, here, there) = watched::<B>(Interest::READ.oneshot(), idle);
+    let (other, other_peer) = unix_pair();
+    poller.add_with(client(&other), BOTH().oneshot()).unwrap();
+    assert_eq!(only(&mut poller), client(&other));
+    silent(&mut poller);
+    send(&other_peer, 1);
+    silent(&mut poller);
+    send(&there, 1);
+    assert_eq!(only(&mut poller), client(&here));
+    silent(&mut poller);
+}
+
+/// A oneshot in both directions is one event with both bits where both are ready, and then silent in both.
+pub fn a_oneshot_fires_once_for_both_directions<B: Backend>() {
+    let (mut poller, here, there) = watched::<B>(BOTH().oneshot(), readable);
+    for _ in 0..3 {
+        let event = only(&mut poller);
+        assert!(event.is_readable() && event.is_writable());
+        silent(&mut poller);
+        send(&there, 1);
+        silent(&mut poller);
+        poller.modify(client(&here), BOTH().oneshot()).unwrap();
+    }
+}
+
+/// A oneshot in both directions is one event where the batch has room for one only; `modify` arms both again.
+pub fn a_oneshot_fires_once_where_a_batch_has_room_for_one<B: Backend>() {
+    let mut poller: B::Poller<EventKind> = Poller::with_capacity(1).unwrap();
+    let (here, there) = unix_pair();
+    send(&there, 1);
+    poller.add_with(client(&here), BOTH().oneshot()).unwrap();
+    for _ in 0..4 {
+        let event = only(&mut poller);
+        assert!(event.is_readable() || event.is_writable());
+        silent(&mut poller);
+        silent(&mut poller);
+        poller.modify(client(&here), BOTH().oneshot()).unwrap();
+    }
+    // What was swallowed is evaluated again: with one direction left ready, that one is told of.
+    only(&mut poller);
+    drain_open(&here);
+    poller.modify(client(&here), BOTH().oneshot()).unwrap();
+    assert!(only(&mut poller).is_writable());
+    silent(&mut poller);
+    send(&there, 1);
+    fill(&here);
+    poller.modify(client(&here), BOTH().oneshot()).unwrap();
+    assert!(only(&mut poller).is_readable());
+    silent(&mut poller);
+}
+
+/// A oneshot that fired for writing stays silent when there is something to read later.
+pub fn a_oneshot_that_fired_for_writing_is_silent_for_reading<B: Backend>() {
+    let (mut poller, here, there) = watched::<B>(BOTH().oneshot(), idle);
+    for _ in 0..3 {
+        let event = only(&mut poller);
+        assert!(event.is_writable() && !event.is_readable(), "{event:?}");
+        send(&there, 1);
+        silent(&mut poller);
+        silent(&mut poller);
+        drain_open(&here);
+        poller.modify(client(&here), BOTH().oneshot()).unwrap();
+    }
+}
+
+/// A oneshot that fired for reading stays silent when there is room to write later.
+pub fn a_oneshot_that_fired_for_reading_is_silent_for_writing<B: Backend>() {
+    let (mut poller, here, there) = watched::<B>(BOTH().oneshot(), blocked);
+    for _ in 0..3 {
+        silent(&mut poller);
+        send(&there, 1);
+        let event = only(&mut poller);
+        assert!(event.is_readable() && !event.is_writable(), "{event:?}");
+        drain_open(&there);
+        silent(&mut poller);
+        silent(&mut poller);
+        drain_open(&here);
+        fill(&here);
+        poller.modify(client(&here), BOTH().oneshot()).unwrap();
+    }
+}
+
+/// The wait goes on while a oneshot that has fired becomes ready in its other direction, and ends for another fd.
+pub fn a_fired_oneshot_does_not_end_a_wait<B: Backend>() {
+    let (mut poller, here, there) = watched::<B>(BOTH().oneshot(), idle);
+    let (other, other_peer) = unix_pair();
+    poller.add(client(&other)).unwrap();
+    assert_eq!(only(&mut poller), client(&here));
+    send(&there, 1);
+    let start = std::time::Instant::now();
+    let ready = poller.wait(200).unwrap();
+    assert!(ready.is_empty(), "{ready:?}");
+    assert!(start.elapsed() >= std::time::Duration::from_millis(200), "{:?}", start.elapsed());
+    send(&other_peer, 1);
+    assert_eq!(only(&mut poller), client(&other));
+}
+
+/// Edge-triggered and oneshot at once is a oneshot.
+pub fn an_edge_that_is_a_oneshot_is_a_oneshot<B: Backend>() {
+    let interest = Interest::READ.edge().oneshot();
+    let (mut poller, here, there) = watched::<B>(interest, readable);
+    for _ in 0..2 {
+        assert!(only(&mut poller).is_readable());
+        send(&there, 1);
+        silent(&mut poller);
+        poller.modify(client(&here), interest).unwrap();
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Level,
+    Edge,
+    Oneshot,
+}
+
+const MODES: [Mode; 3] = [Mode::Level, Mode::Edge, Mode::Oneshot];
+
+impl Mode {
+    fn of(self, interest: Interest) -> Interest {
+        match self {
+            Mode::Level => interest,
+            Mode::Edge => interest.edge(),
+            Mode::Oneshot => interest.oneshot(),
+        }
+    }
+
+    /// Asserts that a readable fd that has just been registered, or modified, is reported as this mode promises.
+    #[track_caller]
+    fn holds<P: Poller>(
+        self,
+        poller: &mut P,
+        peer: &UnixStream,
+        expected: EventObject,
+        case: &str,
+    ) {
+        let mut reported = |times: usize| {
+            for _ in 0..times {
+                let events = next(poller);
+                assert_eq!(events, [expected], "{case}");
+                assert!(events[0].is_readable(), "{case}: {events:?}");
+            }
+            let again = poller.wait(5).unwrap();
+            assert_eq!(again.is_empty(), self != Mode::Level, "{case}: {again:?}");
+        };
+        reported(1);
+        send(peer, 1);
+        match self {
+            Mode::Level => reported(2),
+            Mode::Edge => reported(1),
+            Mode::Oneshot => reported(0),
+        }
+    }
+}
+
+/// `modify` changes each mode into each, with the directions and without.
+pub fn each_mode_changes_into_each<B: Backend>() {
+    let directions = [Interest::READ, BOTH()];
+    for (from, to) in MODES.iter().flat_map(|from| MODES.iter().map(move |to| (*from, *to))) {
+        for before in directions {
+            for after in directions {
+                let case = format!("{from:?} {before:?} to {to:?} {after:?}");
+                let (mut poller, here, there) = watched::<B>(from.of(before), readable);
+                from.holds(&mut poller, &there, client(&here), &format!("before {case}"));
+                let object = client(&here).with_generation(7);
+                poller.modify(object, to.of(after)).unwrap();
+                to.holds(&mut poller, &there, object, &case);
+                // And back, so that nothing of the mode in between is left.
+                poller.modify(client(&here), from.of(before)).unwrap();
+                from.holds(&mut poller, &there, client(&here), &format!("back from {case}"));
+            }
+        }
+    }
+}
+
+/// `modify` changes the mode of an fd that watches for room to write, too.
+pub fn each_mode_of_writing_changes_into_each<B: Backend>() {
+    for (from, to) in MODES.iter().flat_map(|from| MODES.iter().map(move |to| (*from, *to))) {
+        let (mut poller, here, _there) = watched::<B>(from.of(Interest::WRITE), idle);
+        for mode in [from, to, from] {
+            let event = only(&mut poller);
+            assert!(event.is_writable(), "{from:?} to {to:?}");
+            let again = poller.wait(5).unwrap();
+            assert_eq!(again.is_empty(), mode != Mode::Level, "{from:?} to {to:?}: {again:?}");
+            let following = if mode == from { to } else { from };
+            poller.modify(client(&here), following.of(Interest::WRITE)).unwrap();
+            if from == to {
+                break;
+            }
+        }
+    }
+}
+
+/// A mode that was changed before anything was ready is the one that holds.
+pub fn a_mode_changed_while_idle_holds<B: Backend>() {
+    for (from, to) in MODES.iter().flat_map(|from| MODES.iter().map(move |to| (*from, *to))) {
+        let (mut poller, here, there) = watched::<B>(from.of(Interest::READ), idle);
+        silent(&mut poller);
+        poller.modify(client(&here), to.of(Interest::READ)).unwrap();
+        silent(&mut poller);
+        send(&there, 1);
+        to.holds(&mut poller, &there, client(&here), &format!("{from:?} to {to:?}"));
+    }
+}
