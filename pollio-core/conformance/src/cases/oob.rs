@@ -1,0 +1,102 @@
+//! Out-of-band data: a thing of Linux's epoll (`Interest::PRIORITY`). On macOS it is not offered, for its filter
+//! fires on ordinary data too; what is promised there is that the ordinary data is told of.
+
+use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
+
+use pollio_core::{EventKind, EventObject, Interest, Poller};
+use socket2::SockRef;
+
+use crate::Backend;
+use crate::fixtures::{only, silent};
+use crate::support::{poller, tcp_pair};
+
+/// An out-of-band byte is priority where that is watched, and nothing where it is not; taken, it is gone.
+#[cfg(target_os = "linux")]
+pub fn an_out_of_band_byte_is_priority<B: Backend>() {
+    use crate::Kernel;
+    use crate::fixtures::left_out;
+    use std::mem::MaybeUninit;
+
+    let kqueues = [Kernel::Kqueue, Kernel::EmulatedKqueue, Kernel::LibKqueue];
+    if left_out::<B>(&kqueues, "priority is epoll's alone, by design") {
+        return;
+    }
+    let mut watching = poller::<B, EventKind>();
+    let mut alone = poller::<B, EventKind>();
+    let mut not_watching = poller::<B, EventKind>();
+    let (here, there) = tcp_pair();
+    let client = EventObject::client(here.as_raw_fd());
+    watching.add_with(client, Interest::READ | Interest::PRIORITY).unwrap();
+    alone.add_with(client, Interest::PRIORITY).unwrap();
+    not_watching.add(client).unwrap();
+    silent(&mut watching);
+
+    SockRef::from(&there).send_out_of_band(b"!").unwrap();
+    for poller in [&mut watching, &mut alone] {
+        for _ in 0..2 {
+            let event = only(poller);
+            assert!(event.is_priority() && !event.is_readable() && !event.is_error(), "{event:?}");
+        }
+    }
+    silent(&mut not_watching);
+
+    let mut byte = [MaybeUninit::uninit()];
+    assert_eq!(SockRef::from(&here).recv_out_of_band(&mut byte).unwrap(), 1);
+    silent(&mut watching);
+    silent(&mut alone);
+}
+
+/// An out-of-band byte is priority where that is watched; nowhere but on Linux.
+#[cfg(not(target_os = "linux"))]
+pub fn an_out_of_band_byte_is_priority<B: Backend>() {}
+
+/// Priority has its modes as the directions have: an edge and a oneshot are told of once.
+#[cfg(target_os = "linux")]
+pub fn priority_has_modes<B: Backend>() {
+    use crate::Kernel;
+    use crate::fixtures::left_out;
+
+    let kqueues = [Kernel::Kqueue, Kernel::EmulatedKqueue, Kernel::LibKqueue];
+    if left_out::<B>(&kqueues, "priority is epoll's alone, by design") {
+        return;
+    }
+    for interest in [Interest::PRIORITY.edge(), Interest::PRIORITY.oneshot()] {
+        let mut poller = poller::<B, EventKind>();
+        let (here, there) = tcp_pair();
+        let client = EventObject::client(here.as_raw_fd());
+        poller.add_with(client, interest).unwrap();
+        SockRef::from(&there).send_out_of_band(b"!").unwrap();
+        assert!(only(&mut poller).is_priority());
+        silent(&mut poller);
+        SockRef::from(&there).send_out_of_band(b"!").unwrap();
+        if interest.is_edge() {
+            assert!(only(&mut poller).is_priority());
+        }
+        silent(&mut poller);
+        poller.modify(client, interest).unwrap();
+        assert!(only(&mut poller).is_priority());
+    }
+}
+
+/// Priority has its modes; nowhere but on Linux.
+#[cfg(not(target_os = "linux"))]
+pub fn priority_has_modes<B: Backend>() {}
+
+/// Ordinary data around an out-of-band byte is told of, and all of it is read.
+pub fn data_around_an_out_of_band_byte_is_told_of<B: Backend>() {
+    let mut poller = poller::<B, EventKind>();
+    let (here, mut there) = tcp_pair();
+    poller.add(EventObject::client(here.as_raw_fd())).unwrap();
+    there.write_all(b"before").unwrap();
+    SockRef::from(&there).send_out_of_band(b"!").unwrap();
+    there.write_all(b"after").unwrap();
+    let mut received = Vec::new();
+    while received.len() < b"beforeafter".len() {
+        assert!(only(&mut poller).is_readable());
+        let mut buffer = [0; 64];
+        let bytes = (&here).read(&mut buffer).unwrap();
+        received.extend_from_slice(&buffer[..bytes]);
+    }
+    assert_eq!(received, b"beforeafter");
+}

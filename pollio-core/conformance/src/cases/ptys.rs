@@ -1,0 +1,112 @@
+//! Pseudoterminals.
+
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
+
+use pollio_core::{EventKind, EventObject, Interest, Poller};
+use rustix::pty::OpenptFlags;
+
+use crate::Backend;
+use crate::fixtures::{next, one_bit_loop, only, set_up, silent, until};
+use crate::support::poller;
+
+/// Both sides of a new pseudoterminal, non-blocking, controlling no process.
+fn pty() -> (File, File) {
+    let master = rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    set_up(&master);
+    rustix::pty::grantpt(&master).unwrap();
+    rustix::pty::unlockpt(&master).unwrap();
+    let name = rustix::pty::ptsname(&master, Vec::new()).unwrap();
+    let slave = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NOCTTY | libc::O_NONBLOCK)
+        .open(name.to_str().unwrap())
+        .unwrap();
+    (File::from(master), slave)
+}
+
+fn client(fd: &impl AsRawFd) -> EventObject {
+    EventObject::client(fd.as_raw_fd())
+}
+
+/// Reads until the terminal's end: Linux says EIO at the master, others end the stream.
+fn to_the_end<B: Backend>(side: &File) {
+    one_bit_loop::<B, _>(side, Interest::READ, EventObject::is_readable, || {
+        match { side }.read(&mut [0; 64]) {
+            Ok(0) => Some(()),
+            Ok(_) => None,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => None,
+            Err(error) => {
+                assert_eq!(error.raw_os_error(), Some(libc::EIO));
+                Some(())
+            }
+        }
+    });
+}
+
+/// An idle terminal is writable at both sides and readable at none.
+pub fn an_idle_pty_is_writable_at_both_sides<B: Backend>() {
+    let (master, slave) = pty();
+    for side in [&master, &slave] {
+        let mut poller = poller::<B, EventKind>();
+        poller.add_with(client(side), Interest::READ | Interest::WRITE).unwrap();
+        let event = only(&mut poller);
+        assert!(event.is_writable() && !event.is_readable(), "{event:?}");
+    }
+}
+
+/// A line typed at the master is readable at the slave, and half a line is not.
+pub fn a_typed_line_is_readable_at_the_slave<B: Backend>() {
+    let mut poller = poller::<B, EventKind>();
+    let (mut master, mut slave) = pty();
+    poller.add(client(&slave)).unwrap();
+    silent(&mut poller);
+    master.write_all(b"half").unwrap();
+    silent(&mut poller);
+    master.write_all(b" and half\n").unwrap();
+    let event = only(&mut poller);
+    assert!(event.is_readable() && !event.is_read_closed(), "{event:?}");
+    let mut line = [0; 64];
+    let bytes = slave.read(&mut line).unwrap();
+    assert_eq!(&line[..bytes], b"half and half\n");
+    silent(&mut poller);
+}
+
+/// What a program writes at the slave is readable at the master.
+pub fn what_the_slave_writes_is_readable_at_the_master<B: Backend>() {
+    let mut poller = poller::<B, EventKind>();
+    let (mut master, mut slave) = pty();
+    poller.add(client(&master)).unwrap();
+    silent(&mut poller);
+    slave.write_all(b"output").unwrap();
+    assert!(only(&mut poller).is_readable());
+    assert_eq!(master.read(&mut [0; 64]).unwrap(), 6);
+    silent(&mut poller);
+}
+
+/// The slave is closed: the master is read-closed and readable, and a loop that only reads sees the end.
+pub fn the_master_is_told_that_the_slave_is_closed<B: Backend>() {
+    let mut poller = poller::<B, EventKind>();
+    let (master, slave) = pty();
+    poller.add(client(&master)).unwrap();
+    silent(&mut poller);
+    drop(slave);
+    let event = until(&mut poller, EventObject::is_read_closed);
+    assert!(event.is_readable(), "{event:?}");
+    to_the_end::<B>(&master);
+}
+
+/// The master is closed: the slave is read-closed and readable, and a loop that only reads sees the end.
+pub fn the_slave_is_told_that_the_master_is_closed<B: Backend>() {
+    let mut poller = poller::<B, EventKind>();
+    let (master, slave) = pty();
+    poller.add(client(&slave)).unwrap();
+    silent(&mut poller);
+    drop(master);
+    let event = next(&mut poller)[0];
+    assert!(event.is_readable() && event.is_read_closed(), "{event:?}");
+    to_the_end::<B>(&slave);
+}

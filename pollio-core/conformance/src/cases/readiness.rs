@@ -1,0 +1,484 @@
+//! Ends and errors: what an event says of them, and that a loop that looks at one bit alone gets there.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::time::Duration;
+
+use nix::{setsockopt_impl, sockopt_impl};
+use pollio_core::{EventKind, EventObject, Interest, Poller};
+use socket2::{Domain, SockRef, Socket, Type};
+
+use crate::fixtures::{End, drain, left_out, one_bit_loop, only, silent, unix_pair, until};
+use crate::support::{poller, tcp_pair};
+use crate::{Backend, Kernel};
+
+const BOTH: fn() -> Interest = || Interest::READ | Interest::WRITE;
+
+fn client(fd: &impl AsRawFd) -> EventObject {
+    EventObject::client(fd.as_raw_fd())
+}
+
+/// A stream of either kind, so that a case holds for both.
+trait Stream: AsRawFd + AsFd + 'static
+where
+    for<'a> &'a Self: Read + Write,
+{
+    fn pair() -> (Self, Self)
+    where
+        Self: Sized;
+    fn shut(&self, how: Shutdown) -> io::Result<()>;
+}
+
+impl Stream for TcpStream {
+    fn pair() -> (Self, Self) {
+        tcp_pair()
+    }
+    fn shut(&self, how: Shutdown) -> io::Result<()> {
+        self.shutdown(how)
+    }
+}
+
+impl Stream for UnixStream {
+    fn pair() -> (Self, Self) {
+        unix_pair()
+    }
+    fn shut(&self, how: Shutdown) -> io::Result<()> {
+        self.shutdown(how)
+    }
+}
+
+/// Runs a case for TCP and for Unix streams.
+macro_rules! for_each_stream {
+    ($B:ident, $case:ident) => {{
+        $case::<$B, TcpStream>();
+        $case::<$B, UnixStream>();
+    }};
+}
+
+/// The peer sends no more: read-closed, and readable; the way back stays open.
+pub fn a_peer_that_sends_no_more_is_read_closed<B: Backend>() {
+    fn case<B: Backend, S: Stream>()
+    where
+        for<'a> &'a S: Read + Write,
+    {
+        for interest in [Interest::READ, BOTH()] {
+            let mut poller = poller::<B, EventKind>();
+            let (here, there) = S::pair();
+            poller.add_with(client(&here), interest).unwrap();
+            there.shut(Shutdown::Write).unwrap();
+            let event = until(&mut poller, EventObject::is_read_closed);
+            assert!(event.is_readable(), "{event:?}");
+            assert!(!event.is_write_closed() && !event.is_error(), "{event:?}");
+            assert_eq!((&here).read(&mut [0; 8]).unwrap(), 0);
+            (&here).write_all(b"back").unwrap();
+            if interest.is_write() {
+                assert!(only(&mut poller).is_writable());
+            }
+            let mut back = [0; 4];
+            assert_eq!(read_soon(&there, &mut back), 4);
+        }
+    }
+    for_each_stream!(B, case);
+}
+
+/// Reads what is to come over loopback.
+fn read_soon<S>(stream: &S, buffer: &mut [u8]) -> usize
+where
+    for<'a> &'a S: Read,
+{
+    for _ in 0..10_000 {
+        let mut stream = stream;
+        match stream.read(buffer) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            result => return result.unwrap(),
+        }
+    }
+    panic!("nothing came");
+}
+
+/// Both sides send no more: closed in both directions.
+pub fn both_sides_that_send_no_more_are_closed_in_both_directions<B: Backend>() {
+    fn case<B: Backend, S: Stream>()
+    where
+        for<'a> &'a S: Read + Write,
+    {
+        let mut poller = poller::<B, EventKind>();
+        let (here, there) = S::pair();
+        poller.add_with(client(&here), BOTH()).unwrap();
+        there.shut(Shutdown::Write).unwrap();
+        here.shut(Shutdown::Write).unwrap();
+        let event = until(&mut poller, |event| event.is_read_closed() && event.is_write_closed());
+        assert!(event.is_readable() && event.is_writable(), "{event:?}");
+    }
+    for_each_stream!(B, case);
+}
+
+/// The peer is gone: read-closed and readable, but what it sent comes first.
+pub fn what_a_closed_peer_sent_comes_before_the_end<B: Backend>() {
+    fn case<B: Backend, S: Stream>()
+    where
+        for<'a> &'a S: Read + Write,
+    {
+        for interest in [Interest::READ, BOTH()] {
+            let mut poller = poller::<B, EventKind>();
+            let (here, there) = S::pair();
+            poller.add_with(client(&here), interest).unwrap();
+            (&there).write_all(&[b'x'; 1000]).unwrap();
+            drop(there);
+            let event = until(&mut poller, EventObject::is_read_closed);
+            assert!(event.is_readable(), "{event:?}");
+            let (bytes, end) = drain(&here);
+            assert!(bytes == 1000 && matches!(end, End::Closed), "{bytes} {end:?}");
+            let event = only(&mut poller);
+            assert!(event.is_readable() && event.is_read_closed(), "{event:?}");
+        }
+    }
+    for_each_stream!(B, case);
+}
+
+/// A loop that looks at `is_readable` alone reads all that a closed peer sent, and then its end.
+pub fn a_loop_that_only_reads_gets_to_the_end<B: Backend>() {
+    fn case<B: Backend, S: Stream>()
+    where
+        for<'a> &'a S: Read + Write,
+    {
+        for interest in [Interest::READ, Interest::READ.edge()] {
+            for half in [false, true] {
+                let (here, there) = S::pair();
+                (&there).write_all(&[b'x'; 1000]).unwrap();
+                there.shut(Shutdown::Write).unwrap();
+                let there = half.then_some(there);
+                let mut received = 0;
+                one_bit_loop::<B, _>(&here, interest, EventObject::is_readable, || {
+                    loop {
+                        match (&here).read(&mut [0; 64]) {
+                            Ok(0) => return Some(()),
+                            Ok(bytes) => received += bytes,
+                            Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
+                            Err(error) => panic!("{error}"),
+                        }
+                        if !interest.is_edge() {
+                            return None;
+                        }
+                    }
+                });
+                assert_eq!(received, 1000);
+                drop(there);
+            }
+        }
+    }
+    for_each_stream!(B, case);
+}
+
+/// Edge-triggered, the end is told of by itself, once, after the data was.
+pub fn the_end_is_an_edge_of_its_own<B: Backend>() {
+    fn case<B: Backend, S: Stream>()
+    where
+        for<'a> &'a S: Read + Write,
+    {
+        let mut poller = poller::<B, EventKind>();
+        let (here, there) = S::pair();
+        poller.add_with(client(&here), Interest::READ.edge()).unwrap();
+        (&there).write_all(b"x").unwrap();
+        let event = only(&mut poller);
+        assert!(event.is_readable() && !event.is_read_closed(), "{event:?}");
+        silent(&mut poller);
+        there.shut(Shutdown::Write).unwrap();
+        let event = only(&mut poller);
+        assert!(event.is_readable() && event.is_read_closed(), "{event:?}");
+        silent(&mut poller);
+    }
+    for_each_stream!(B, case);
+}
+
+/// The peer is gone: a loop that looks at `is_writable` alone gets to the error of a write.
+pub fn a_loop_that_only_writes_gets_to_the_error<B: Backend>() {
+    let (here, there) = unix_pair();
+    crate::fixtures::fill(&here);
+    drop(there);
+    let error = one_bit_loop::<B, _>(&here, Interest::WRITE, EventObject::is_writable, || {
+        (&here).write(b"x").err()
+    });
+    assert!(matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset), "{error}");
+}
+
+/// A connection whose peer has reset it.
+fn reset() -> (TcpStream, impl FnOnce()) {
+    let (here, there) = tcp_pair();
+    (here, move || {
+        SockRef::from(&there).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(there);
+    })
+}
+
+/// A reset is an error, closed in the directions watched, and ready in them.
+pub fn a_reset_is_an_error<B: Backend>() {
+    for interest in [Interest::READ, Interest::WRITE, BOTH()] {
+        let mut poller = poller::<B, EventKind>();
+        let (here, reset) = reset();
+        poller.add_with(client(&here), interest).unwrap();
+        reset();
+        let event = until(&mut poller, EventObject::is_error);
+        assert!(!interest.is_read() || (event.is_readable() && event.is_read_closed()));
+        assert!(!interest.is_write() || (event.is_writable() && event.is_write_closed()));
+    }
+}
+
+/// Once a reset has been read from `SO_ERROR` it is no error any more, but closed it stays.
+pub fn an_error_that_was_taken_is_gone_and_the_end_stays<B: Backend>() {
+    let mut poller = poller::<B, EventKind>();
+    let (here, reset) = reset();
+    poller.add(client(&here)).unwrap();
+    reset();
+    until(&mut poller, EventObject::is_error);
+    let error = here.take_error().unwrap().unwrap();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    let event = only(&mut poller);
+    assert!(event.is_readable() && event.is_read_closed() && !event.is_error(), "{event:?}");
+}
+
+/// A loop that looks at one bit alone gets to the error of a reset.
+pub fn a_loop_that_looks_at_one_bit_gets_to_a_reset<B: Backend>() {
+    let (here, by_peer) = reset();
+    by_peer();
+    let error = one_bit_loop::<B, _>(&here, Interest::READ, EventObject::is_readable, || {
+        (&here).read(&mut [0; 8]).err().filter(|error| error.kind() != ErrorKind::WouldBlock)
+    });
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+
+    let (here, by_peer) = reset();
+    by_peer();
+    let error = one_bit_loop::<B, _>(&here, Interest::WRITE, EventObject::is_writable, || {
+        (&here).write(b"x").err()
+    });
+    let told = matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset);
+    assert!(told, "{error}");
+}
+
+fn tcp() -> Socket {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    socket
+}
+
+/// A connection under way to a port that refuses it. The second socket holds the port and does not listen.
+fn refused() -> (Socket, Socket) {
+    let nobody = tcp();
+    nobody.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+    let here = tcp();
+    let result = here.connect(&nobody.local_addr().unwrap());
+    // Over loopback it may be refused before the call returns.
+    assert!(result.is_err());
+    (here, nobody)
+}
+
+/// A refused connection is an error or write-closed, and ready in the directions watched.
+pub fn a_refused_connection_is_told_of<B: Backend>() {
+    for interest in [Interest::READ, Interest::WRITE, BOTH()] {
+        let mut poller = poller::<B, EventKind>();
+        let (here, _nobody) = refused();
+        poller.add_with(client(&here), interest).unwrap();
+        let event = until(&mut poller, |event| event.is_error() || event.is_write_closed());
+        assert!(!interest.is_read() || event.is_readable(), "{interest:?}: {event:?}");
+        assert!(!interest.is_write() || event.is_writable(), "{interest:?}: {event:?}");
+    }
+}
+
+/// A loop that looks at one bit alone gets to the call that tells of a refused connection.
+pub fn a_loop_that_looks_at_one_bit_gets_to_a_refused_connection<B: Backend>() {
+    type Bit = fn(&EventObject) -> bool;
+    let loops: [(Interest, Bit); 4] = [
+        (Interest::READ, EventObject::is_readable),
+        (Interest::WRITE, EventObject::is_writable),
+        (BOTH(), EventObject::is_readable),
+        (BOTH(), EventObject::is_writable),
+    ];
+    for (interest, bit) in loops {
+        let (here, _nobody) = refused();
+        let error = one_bit_loop::<B, _>(&here, interest, bit, || here.take_error().unwrap());
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+    }
+}
+
+/// A connection that succeeds is writable, without an error.
+pub fn a_connection_that_succeeds_is_writable<B: Backend>() {
+    let mut poller = poller::<B, EventKind>();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let here = tcp();
+    if let Err(error) = here.connect(&listener.local_addr().unwrap().into()) {
+        assert_eq!(error.raw_os_error(), Some(libc::EINPROGRESS));
+    }
+    poller.add_with(client(&here), Interest::WRITE).unwrap();
+    let event = only(&mut poller);
+    assert!(event.is_writable() && !event.is_write_closed() && !event.is_error(), "{event:?}");
+    assert!(here.take_error().unwrap().is_none());
+}
+
+/// A TCP socket that is not connected is hung up on epoll at once; on a kqueue nothing is said of it.
+pub fn an_unconnected_socket_is_hung_up_on_epoll_only<B: Backend>() {
+    if left_out::<B>(&[Kernel::LibKqueue], "its answers are epoll's") {
+        return;
+    }
+    for interest in [Interest::READ, Interest::WRITE, BOTH()] {
+        let mut poller = poller::<B, EventKind>();
+        let here = tcp();
+        poller.add_with(client(&here), interest).unwrap();
+        if B::KERNEL == Kernel::Epoll {
+            let event = only(&mut poller);
+            assert!(event.is_read_closed() && event.is_write_closed(), "{event:?}");
+        } else {
+            silent(&mut poller);
+        }
+    }
+}
+
+/// What one shuts for reading oneself is read-closed, and readable.
+pub fn ones_own_end_of_reading_is_read_closed<B: Backend>() {
+    fn case<B: Backend, S: Stream>()
+    where
+        for<'a> &'a S: Read + Write,
+    {
+        let mut poller = poller::<B, EventKind>();
+        let (here, _there) = S::pair();
+        poller.add(client(&here)).unwrap();
+        silent(&mut poller);
+        here.shut(Shutdown::Read).unwrap();
+        let event = only(&mut poller);
+        assert!(event.is_readable() && event.is_read_closed(), "{event:?}");
+        assert_eq!((&here).read(&mut [0; 8]).unwrap(), 0);
+    }
+    for_each_stream!(B, case);
+}
+
+/// What one shuts for writing oneself is write-closed on a kqueue and not on epoll; writable on both.
+pub fn ones_own_end_of_writing_is_write_closed_on_kqueue_only<B: Backend>() {
+    fn case<B: Backend, S: Stream>()
+    where
+        for<'a> &'a S: Read + Write,
+    {
+        let mut poller = poller::<B, EventKind>();
+        let (here, _there) = S::pair();
+        here.shut(Shutdown::Write).unwrap();
+        poller.add_with(client(&here), Interest::WRITE).unwrap();
+        let event = only(&mut poller);
+        assert!(event.is_writable(), "{event:?}");
+        assert_eq!(event.is_write_closed(), B::KERNEL.is_kqueue(), "{event:?}");
+    }
+    if left_out::<B>(&[Kernel::LibKqueue], "its answers are epoll's") {
+        return;
+    }
+    for_each_stream!(B, case);
+}
+
+/// A listener is silent while nobody connects, readable until the last connection is accepted.
+pub fn a_listener_is_readable_while_connections_are_pending<B: Backend>() {
+    let mut poller = poller::<B, EventKind>();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let server = EventObject::server(listener.as_raw_fd());
+    poller.add(server).unwrap();
+    silent(&mut poller);
+    let address = listener.local_addr().unwrap();
+    let _clients = [TcpStream::connect(address).unwrap(), TcpStream::connect(address).unwrap()];
+    for _ in 0..2 {
+        let event = only(&mut poller);
+        assert_eq!((event, event.kind), (server, EventKind::Server));
+        assert!(event.is_readable() && !event.is_read_closed() && !event.is_error(), "{event:?}");
+        listener.accept().unwrap();
+    }
+    silent(&mut poller);
+}
+
+/// A socket that is registered before it listens tells of connections all the same.
+pub fn a_socket_that_listens_after_it_was_added_tells_of_connections<B: Backend>() {
+    if left_out::<B>(&[Kernel::LibKqueue], "it asks whether a socket listens when it is added") {
+        return;
+    }
+    let mut poller = poller::<B, EventKind>();
+    let listener = tcp();
+    poller.add(client(&listener)).unwrap();
+    listener.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+    listener.listen(4).unwrap();
+    silent(&mut poller);
+    let _client = TcpStream::connect(listener.local_addr().unwrap().as_socket().unwrap()).unwrap();
+    assert!(only(&mut poller).is_readable());
+    listener.accept().unwrap();
+    silent(&mut poller);
+}
+
+/// A listener that is shut down is readable on Linux, so that its loop gets to the error of `accept`. macOS shuts
+/// down no listener (ENOTCONN).
+pub fn a_listener_that_is_shut_down_is_readable<B: Backend>() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let shut = SockRef::from(&listener).shutdown(Shutdown::Both);
+    if B::KERNEL != Kernel::Epoll {
+        assert!(shut.is_ok() || B::KERNEL == Kernel::Kqueue);
+        return;
+    }
+    shut.unwrap();
+    let error = one_bit_loop::<B, _>(&listener, Interest::READ, EventObject::is_readable, || {
+        listener.accept().err()
+    });
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+}
+
+/// A Unix stream whose peer is gone with unread data: read-closed and readable; Linux makes an error of it.
+pub fn a_peer_that_is_gone_with_unread_data_is_read_closed<B: Backend>() {
+    let mut poller = poller::<B, EventKind>();
+    let (here, there) = unix_pair();
+    (&here).write_all(b"never read").unwrap();
+    poller.add_with(client(&here), BOTH()).unwrap();
+    drop(there);
+    let event = until(&mut poller, EventObject::is_read_closed);
+    assert!(event.is_readable() && event.is_writable(), "{event:?}");
+    if B::KERNEL == Kernel::Epoll {
+        assert!(event.is_error(), "{event:?}");
+    }
+    one_bit_loop::<B, _>(&here, Interest::READ, EventObject::is_readable, || {
+        match (&here).read(&mut [0; 8]) {
+            Ok(0) => Some(()),
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => Some(()),
+            other => panic!("{other:?}"),
+        }
+    });
+}
+
+/// A Unix datagram socket's peer is gone: no end of reading; the next send tells.
+pub fn a_datagram_peer_that_is_gone_is_no_end<B: Backend>() {
+    let mut reading = poller::<B, EventKind>();
+    let mut writing = poller::<B, EventKind>();
+    let (here, there) = UnixDatagram::pair().unwrap();
+    here.set_nonblocking(true).unwrap();
+    reading.add(client(&here)).unwrap();
+    writing.add_with(client(&here), Interest::WRITE).unwrap();
+    drop(there);
+    silent(&mut reading);
+    let event = only(&mut writing);
+    assert!(event.is_writable() && !event.is_read_closed() && !event.is_error(), "{event:?}");
+    here.send(b"x").unwrap_err();
+}
+
+sockopt_impl!(
+    /// How many bytes make a socket readable.
+    ReceiveLowWater, SetOnly, libc::SOL_SOCKET, libc::SO_RCVLOWAT, libc::c_int
+);
+
+/// `SO_RCVLOWAT` holds a socket back until so many bytes are there.
+pub fn a_low_water_mark_is_honoured<B: Backend>() {
+    let mut poller = poller::<B, EventKind>();
+    let (here, mut there) = tcp_pair();
+    nix::sys::socket::setsockopt(&here, ReceiveLowWater, &100).unwrap();
+    poller.add(client(&here)).unwrap();
+    there.write_all(&[0; 99]).unwrap();
+    silent(&mut poller);
+    there.write_all(&[0; 1]).unwrap();
+    let event = only(&mut poller);
+    assert!(event.is_readable() && !event.is_read_closed(), "{event:?}");
+    assert_eq!((&here).read(&mut [0; 200]).unwrap(), 100);
+    silent(&mut poller);
+}

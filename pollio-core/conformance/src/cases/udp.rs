@@ -1,0 +1,119 @@
+//! Datagrams.
+
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, UdpSocket};
+use std::os::fd::AsRawFd;
+
+use pollio_core::{EventKind, EventObject, Interest, Poller};
+
+use crate::fixtures::{left_out, one_bit_loop, only, silent, until};
+use crate::support::poller;
+use crate::{Backend, Kernel};
+
+fn socket() -> UdpSocket {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    socket
+}
+
+/// Two sockets that send to one another.
+fn pair() -> (UdpSocket, UdpSocket) {
+    let (one, two) = (socket(), socket());
+    one.connect(two.local_addr().unwrap()).unwrap();
+    two.connect(one.local_addr().unwrap()).unwrap();
+    (one, two)
+}
+
+/// A socket connected to a port that nobody has. A socket that is connected elsewhere keeps the number out of other
+/// cases' hands: it takes datagrams from one address only, and the kernel refuses all others.
+fn refused() -> (UdpSocket, UdpSocket) {
+    let (one, nobody) = (socket(), socket());
+    one.connect(nobody.local_addr().unwrap()).unwrap();
+    nobody.connect((Ipv4Addr::LOCALHOST, 9)).unwrap();
+    (one, nobody)
+}
+
+fn client(fd: &impl AsRawFd) -> EventObject {
+    EventObject::client(fd.as_raw_fd())
+}
+
+/// A datagram of no bytes is readable, and once.
+pub fn an_empty_datagram_is_readable<B: Backend>() {
+    if left_out::<B>(&[Kernel::LibKqueue], "it counts bytes to be read") {
+        return;
+    }
+    let mut poller = poller::<B, EventKind>();
+    let (one, two) = pair();
+    poller.add(client(&one)).unwrap();
+    silent(&mut poller);
+    two.send(b"").unwrap();
+    assert!(only(&mut poller).is_readable());
+    assert_eq!(one.recv(&mut [0; 8]).unwrap(), 0);
+    silent(&mut poller);
+}
+
+/// Ten datagrams are one event, level-triggered until the last is taken, edge-triggered once.
+pub fn ten_datagrams_are_one_event<B: Backend>() {
+    for interest in [Interest::READ, Interest::READ.edge()] {
+        let mut poller = poller::<B, EventKind>();
+        let (one, two) = pair();
+        poller.add_with(client(&one), interest).unwrap();
+        for number in 0..10 {
+            two.send(&[number]).unwrap();
+        }
+        assert!(only(&mut poller).is_readable());
+        for number in 0..10 {
+            if interest.is_edge() {
+                assert!(poller.wait(0).unwrap().is_empty());
+            } else {
+                assert!(only(&mut poller).is_readable());
+            }
+            let mut byte = [0];
+            assert_eq!((one.recv(&mut byte).unwrap(), byte), (1, [number]));
+        }
+        silent(&mut poller);
+    }
+}
+
+/// A refused datagram is readable where reading is watched, and an error as such on epoll only.
+pub fn a_refused_datagram_is_told_of<B: Backend>() {
+    if left_out::<B>(&[Kernel::LibKqueue], "it counts bytes to be read") {
+        return;
+    }
+    for interest in [Interest::READ, Interest::READ | Interest::WRITE] {
+        let mut poller = poller::<B, EventKind>();
+        let (one, _nobody) = refused();
+        poller.add_with(client(&one), interest).unwrap();
+        one.send(b"x").unwrap();
+        let event = until(&mut poller, EventObject::is_readable);
+        assert_eq!(event.is_error(), B::KERNEL == Kernel::Epoll, "{event:?}");
+        assert!(event.is_writable() || !interest.is_write(), "{event:?}");
+        assert_eq!(one.recv(&mut [0; 8]).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+        if !interest.is_write() {
+            silent(&mut poller);
+        }
+    }
+}
+
+/// A loop that looks at `is_readable` alone gets to the error of a refused datagram, and never spins.
+pub fn a_loop_that_only_reads_gets_to_the_error_of_a_datagram<B: Backend>() {
+    if left_out::<B>(&[Kernel::LibKqueue], "it counts bytes to be read") {
+        return;
+    }
+    let (one, _nobody) = refused();
+    one.send(b"x").unwrap();
+    let error = one_bit_loop::<B, _>(&one, Interest::READ, EventObject::is_readable, || {
+        one.recv(&mut [0; 8]).err().filter(|error| error.kind() != ErrorKind::WouldBlock)
+    });
+    assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+}
+
+/// A loop that looks at `is_writable` alone gets to the error of a refused datagram.
+pub fn a_loop_that_only_writes_gets_to_the_error_of_a_datagram<B: Backend>() {
+    let (one, _nobody) = refused();
+    one.send(b"x").unwrap();
+    let error = one_bit_loop::<B, _>(&one, Interest::WRITE, EventObject::is_writable, || {
+        one.send(b"x").err()
+    });
+    assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+}
