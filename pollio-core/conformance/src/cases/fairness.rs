@@ -1,0 +1,244 @@
+//! More ready than a batch has room for: the rest comes later, and nobody starves.
+
+use std::collections::{HashMap, HashSet};
+use std::io::Write;
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::UnixStream;
+
+use pollio_core::{EventKind, EventObject, Interest, Poller};
+
+use crate::Backend;
+use crate::fixtures::{drain_open, next, silent, unix_pair};
+
+/// `count` pairs; the first `ready` of them with something to read.
+fn pairs(count: usize, ready: usize) -> Vec<(UnixStream, UnixStream)> {
+    let pairs: Vec<_> = (0..count).map(|_| unix_pair()).collect();
+    for (_, there) in &pairs[..ready] {
+        ring(there);
+    }
+    pairs
+}
+
+fn ring(mut there: &UnixStream) {
+    there.write_all(b"x").unwrap();
+}
+
+fn watching<B: Backend>(
+    capacity: usize,
+    pairs: &[(UnixStream, UnixStream)],
+    interest: Interest,
+) -> B::Poller<EventKind> {
+    let poller: B::Poller<EventKind> = Poller::with_capacity(capacity).unwrap();
+    for (here, _) in pairs {
+        poller.add_with(EventObject::client(here.as_raw_fd()), interest).unwrap();
+    }
+    poller
+}
+
+/// More are ready than a batch holds: the rest comes with later waits, edge-triggered each just once.
+pub fn what_a_batch_has_no_room_for_comes_later<B: Backend>() {
+    let pairs = pairs(100, 100);
+    for interest in [Interest::READ.edge(), Interest::READ.oneshot()] {
+        let mut poller = watching::<B>(7, &pairs, interest);
+        let mut seen = HashSet::new();
+        while seen.len() < pairs.len() {
+            let events = next(&mut poller);
+            assert_eq!(events.len(), 7.min(pairs.len() - seen.len()));
+            for event in events {
+                assert!(seen.insert(event.fd), "told of twice: {event:?}");
+            }
+        }
+        silent(&mut poller);
+    }
+}
+
+/// Level-triggered and never drained, the ready fds take turns.
+pub fn ready_fds_take_turns<B: Backend>() {
+    let pairs = pairs(10, 10);
+    for capacity in [1, 3, 9] {
+        let mut poller = watching::<B>(capacity, &pairs, Interest::READ);
+        for _ in 0..5 {
+            let mut seen = HashSet::new();
+            for _ in 0..pairs.len().div_ceil(capacity) {
+                let events = next(&mut poller);
+                assert_eq!(events.len(), capacity);
+                seen.extend(events.iter().map(|event| event.fd));
+            }
+            assert_eq!(seen.len(), pairs.len(), "capacity {capacity}");
+        }
+    }
+}
+
+/// Over many waits, ready fds are told of equally often.
+pub fn ready_fds_are_told_of_equally_often<B: Backend>() {
+    let pairs = pairs(10, 10);
+    let mut poller = watching::<B>(3, &pairs, Interest::READ);
+    let mut times: HashMap<RawFd, usize> = HashMap::new();
+    for _ in 0..100 {
+        for event in next(&mut poller) {
+            *times.entry(event.fd).or_default() += 1;
+        }
+    }
+    assert_eq!(times.len(), pairs.len());
+    assert!(times.values().all(|times| (25..=35).contains(times)), "{times:?}");
+}
+
+/// A quiet fd among hot ones is told of within as many waits as it takes to tell of all.
+pub fn a_quiet_fd_is_told_of_beside_hot_ones<B: Backend>() {
+    for capacity in [1, 2, 4] {
+        let pairs = pairs(9, 8);
+        let mut poller = watching::<B>(capacity, &pairs, Interest::READ);
+        let (quiet, rings) = &pairs[8];
+        for before in 0..8 {
+            for _ in 0..before {
+                next(&mut poller);
+            }
+            ring(rings);
+            let waits = pairs.len().div_ceil(capacity);
+            let told = (0..waits)
+                .any(|_| next(&mut poller).iter().any(|event| event.fd == quiet.as_raw_fd()));
+            assert!(told, "not within {waits} waits of {capacity}");
+            drain_open(quiet);
+        }
+    }
+}
+
+/// Reading and writing take turns too: with batches of one, each direction of each fd is told of.
+pub fn reading_starves_no_writing<B: Backend>() {
+    let pairs = pairs(6, 6);
+    let mut poller = watching::<B>(1, &pairs, Interest::READ | Interest::WRITE);
+    let mut told = HashSet::new();
+    // On a kqueue the two directions of an fd are two events.
+    for _ in 0..2 * pairs.len() {
+        for event in next(&mut poller) {
+            if event.is_readable() {
+                told.insert((event.fd, 'r'));
+            }
+            if event.is_writable() {
+                told.insert((event.fd, 'w'));
+            }
+        }
+    }
+    assert_eq!(told.len(), 2 * pairs.len());
+}
+
+/// The fds of several processes on one epoll, nearly 60,000 and all ready, are all told of. A kqueue is no other
+/// process's.
+pub fn all_fds_of_several_processes_are_told_of<B: Backend>() {
+    #[cfg(target_os = "linux")]
+    several_processes::case::<B>();
+}
+
+#[cfg(target_os = "linux")]
+mod several_processes {
+    use std::collections::HashSet;
+    use std::io::{Read, Write, stdin, stdout};
+    use std::os::fd::{AsFd, AsRawFd};
+    use std::process::{Child, Command, Stdio};
+
+    use pollio_core::{EventKind, EventObject, MAX_EVENTS, Poller};
+    use rustix::event::{EventfdFlags, epoll, eventfd};
+    use rustix::process::{Resource, getrlimit};
+
+    use crate::fixtures::left_out;
+    use crate::support::poller;
+    use crate::{Backend, Kernel};
+
+    const NUMBER: &str = "POLLIO_CONFORMANCE_PROCESS";
+    const PROCESSES: u32 = 3;
+    const READY: &str = "REGISTERED";
+
+    pub(super) fn case<B: Backend>() {
+        let kqueues = [Kernel::Kqueue, Kernel::EmulatedKqueue, Kernel::LibKqueue];
+        if left_out::<B>(&kqueues, "a kqueue is no other process's") {
+            return;
+        }
+        match std::env::var(NUMBER) {
+            Ok(number) => register(number.parse().unwrap()),
+            Err(_) => wait::<B>(),
+        }
+    }
+
+    /// As many fds as a process may have, but for some to spare.
+    fn each() -> usize {
+        let most = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
+        usize::try_from(most).unwrap_or(usize::MAX).min(20_000) - 100
+    }
+
+    fn wait<B: Backend>() {
+        let mut poller = poller::<B, EventKind>();
+        let children: Vec<Running> = (1..=PROCESSES).map(|n| Running::start(&poller, n)).collect();
+        let all = each() * PROCESSES as usize;
+        let mut seen = HashSet::new();
+        let mut events = Vec::new();
+        let mut told = 0;
+        while told < all {
+            told += poller.wait_into(&mut events, None).unwrap();
+            seen.extend(events.iter().map(|event| event.encode()));
+            let room = MAX_EVENTS.min(all);
+            assert_eq!(events.len(), room, "a full batch, each time");
+        }
+        assert_eq!(seen.len(), all);
+        drop(children);
+    }
+
+    /// A process that has registered its fds and holds them until it is told to end.
+    struct Running(Child);
+
+    impl Running {
+        fn start(poller: &impl AsFd, number: u32) -> Self {
+            let this = std::thread::current();
+            let name = this.name().expect("a test's thread bears its name").to_owned();
+            // Its standard input is the poller's fd.
+            let mut child = Command::new(std::env::current_exe().unwrap())
+                .args([&name, "--exact", "--nocapture", "--test-threads=1"])
+                .env(NUMBER, number.to_string())
+                .stdin(poller.as_fd().try_clone_to_owned().unwrap())
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut told = Vec::new();
+            let output = child.stdout.as_mut().unwrap();
+            let mut byte = [0];
+            while !told.ends_with(READY.as_bytes()) {
+                assert_eq!(
+                    output.read(&mut byte).unwrap(),
+                    1,
+                    "{}",
+                    String::from_utf8_lossy(&told)
+                );
+                told.push(byte[0]);
+            }
+            Running(child)
+        }
+    }
+
+    impl Drop for Running {
+        fn drop(&mut self) {
+            self.0.kill().unwrap();
+            self.0.wait().unwrap();
+        }
+    }
+
+    fn register(number: u32) {
+        rlimit::increase_nofile_limit(u64::MAX).unwrap();
+        let ready = eventfd(1, EventfdFlags::CLOEXEC).unwrap();
+        let mut fds = Vec::new();
+        for _ in 0..each() {
+            let fd = rustix::io::fcntl_dupfd_cloexec(&ready, 0).unwrap();
+            let object = EventObject::client(fd.as_raw_fd()).with_generation(number);
+            let word = epoll::EventData::new_u64(object.encode());
+            epoll::add(stdin(), &fd, word, epoll::EventFlags::IN).unwrap();
+            fds.push(fd);
+        }
+        print!("{READY}");
+        stdout().flush().unwrap();
+        // Until it is killed. If the parent is gone, so is the reader of what is written here.
+        loop {
+            std::thread::sleep(std::time::Duration::from_millis(500));
+            if stdout().write_all(b"\n").and_then(|()| stdout().flush()).is_err() {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,429 @@
+//! Wakers: they end a wait from anywhere, and no wake-up is lost.
+
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use pollio_core::{EventKind, EventObject, Interest, Poller, Register, Wakeup};
+
+use crate::fixtures::{A_WHILE, LONG, drain_open, in_time, left_out, only, silent, unix_pair};
+use crate::support::{isolated, poller};
+use crate::{Backend, Kernel};
+
+type WakerOf<B> = <<B as Backend>::Poller<EventKind> as Poller>::Waker;
+
+/// Asserts that the next wait is ended by a wake, and by no event.
+#[track_caller]
+fn woken(poller: &mut impl Poller) {
+    let start = Instant::now();
+    let events = poller.wait(LONG.as_millis() as i32).unwrap();
+    assert!(events.is_empty(), "a wake is no event: {events:?}");
+    assert!(start.elapsed() < LONG, "not woken");
+}
+
+/// Asserts that nothing ends the next wait before its time.
+#[track_caller]
+fn not_woken(poller: &mut impl Poller) {
+    let start = Instant::now();
+    silent(poller);
+    let elapsed = start.elapsed();
+    assert!(elapsed >= Duration::from_millis(A_WHILE as u64), "woken after {elapsed:?}");
+}
+
+/// A wake before a wait ends it, and it alone.
+pub fn a_wake_before_a_wait_ends_it<B: Backend>() {
+    let mut poller = poller::<B, EventKind>();
+    let waker = poller.waker().unwrap();
+    not_woken(&mut poller);
+    for _ in 0..5 {
+        waker.wake().unwrap();
+        woken(&mut poller);
+        not_woken(&mut poller);
+    }
+}
+
+/// A wake during a wait ends it, one that waits for ever too.
+pub fn a_wake_during_a_wait_ends_it<B: Backend>() {
+    for timeout in [None, Some(LONG), Some(Duration::MAX)] {
+        let mut poller = poller::<B, EventKind>();
+        let waker = poller.waker().unwrap();
+        let waiting = move || {
+            let mut events = Vec::new();
+            for _ in 0..3 {
+                assert_eq!(poller.wait_into(&mut events, timeout).unwrap(), 0);
+            }
+        };
+        let thread = thread::spawn(move || in_time(waiting));
+        while !thread.is_finished() {
+            thread::sleep(Duration::from_millis(10));
+            waker.wake().unwrap();
+        }
+        thread.join().unwrap();
+    }
+}
+
+/// A wake is used up by the wait that sees it, whatever its time-out.
+pub fn a_wake_is_used_up_by_a_wait_that_polls<B: Backend>() {
+    let mut poller = poller::<B, EventKind>();
+    let waker = poller.waker().unwrap();
+    for _ in 0..5 {
+        waker.wake().unwrap();
+        assert!(poller.wait(0).unwrap().is_empty());
+        not_woken(&mut poller);
+    }
+    waker.wake().unwrap();
+    woken(&mut poller);
+}
+
+/// A million wakes before a wait are one.
+pub fn a_million_wakes_are_one<B: Backend>() {
+    let mut poller = poller::<B, EventKind>();
+    let waker = poller.waker().unwrap();
+    for _ in 0..2 {
+        for _ in 0..1_000_000 {
+            waker.wake().unwrap();
+        }
+        woken(&mut poller);
+        not_woken(&mut poller);
+    }
+}
+
+/// All wakers of a poller, clones and those asked for later, are one.
+pub fn all_wakers_of_a_poller_are_one<B: Backend>() {
+    let mut poller = poller::<B, EventKind>();
+    let wakers = [poller.waker().unwrap(), poller.waker().unwrap()];
+    let wakers = [wakers[0].clone(), wakers[1].clone(), wakers[0].clone()];
+    for waker in &wakers {
+        waker.wake().unwrap();
+        woken(&mut poller);
+    }
+    for waker in &wakers {
+        waker.wake().unwrap();
+    }
+    woken(&mut poller);
+    not_woken(&mut poller);
+    drop(wakers);
+    poller.waker().unwrap().wake().unwrap();
+    woken(&mut poller);
+}
+
+/// A waker of one poller wakes no other.
+pub fn a_waker_wakes_no_other_poller<B: Backend>() {
+    let mut one = poller::<B, EventKind>();
+    let mut two = poller::<B, EventKind>();
+    let wakers = [one.waker().unwrap(), two.waker().unwrap()];
+    wakers[0].wake().unwrap();
+    not_woken(&mut two);
+    woken(&mut one);
+    wakers[1].wake().unwrap();
+    not_woken(&mut one);
+    woken(&mut two);
+}
+
+/// Threads wake through clones of one waker.
+pub fn many_threads_wake<B: Backend>() {
+    let mut poller = poller::<B, EventKind>();
+    let waker = poller.waker().unwrap();
+    for _ in 0..20 {
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                let waker = waker.clone();
+                scope.spawn(move || waker.wake().unwrap());
+            }
+            woken(&mut poller);
+        });
+        // Those that came after the first was seen.
+        poller.wait(0).unwrap();
+        not_woken(&mut poller);
+    }
+}
+
+/// A wake is never an event, with roles that have every tag too, whose words have room for the waker's.
+pub fn a_wake_is_never_an_event<B: Backend>() {
+    let mut poller: B::Poller<u8> = poller::<B, u8>();
+    let waker = poller.waker().unwrap();
+    for _ in 0..3 {
+        waker.wake().unwrap();
+        let start = Instant::now();
+        let events = poller.wait(LONG.as_millis() as i32).unwrap();
+        assert!(events.is_empty() && start.elapsed() < LONG, "{events:?}");
+    }
+    let (here, mut there) = unix_pair();
+    let object = EventObject::new(here.as_raw_fd(), 0u8);
+    poller.add_with(object, Interest::READ | Interest::WRITE).unwrap();
+    there.write_all(b"x").unwrap();
+    for _ in 0..3 {
+        waker.wake().unwrap();
+        assert_eq!(only(&mut poller), object);
+    }
+}
+
+/// No registration can have the waker's word: fd -1 is EBADF, whatever the role, and the waker goes on working.
+pub fn the_wakers_word_cannot_be_registered<B: Backend>() {
+    let mut poller: B::Poller<u8> = poller::<B, u8>();
+    let waker = poller.waker().unwrap();
+    let registrar = poller.registrar();
+    let forged = EventObject::new(-1, 0u8);
+    let interest = Interest::READ.edge();
+    let errors = [
+        poller.add(forged).unwrap_err(),
+        poller.add_with(forged, interest).unwrap_err(),
+        poller.modify(forged, interest).unwrap_err(),
+        poller.delete(-1).unwrap_err(),
+        registrar.add(forged).unwrap_err(),
+        registrar.modify(forged, interest).unwrap_err(),
+        registrar.delete(-1).unwrap_err(),
+    ];
+    for error in errors {
+        assert_eq!(error.raw_os_error(), Some(libc::EBADF));
+    }
+    for _ in 0..2 {
+        waker.wake().unwrap();
+        let start = Instant::now();
+        assert!(poller.wait(LONG.as_millis() as i32).unwrap().is_empty());
+        assert!(start.elapsed() < LONG, "not woken");
+    }
+}
+
+/// The waker has no number that an fd could have: every small fd is registered and deleted beside it.
+pub fn a_waker_is_no_fd_of_the_callers<B: Backend>() {
+    isolated(|| {
+        let mut poller = poller::<B, EventKind>();
+        let waker = poller.waker().unwrap();
+        let mut pairs = Vec::new();
+        for _ in 0..16 {
+            pairs.push(unix_pair());
+        }
+        // In the place of standard input: a registration of fd 0.
+        rustix::stdio::dup2_stdin(&pairs[0].0).unwrap();
+        let fds = pairs.iter().map(|(here, _)| here.as_raw_fd()).chain([0]);
+        let fds: Vec<_> = fds.collect();
+        for fd in &fds {
+            poller.add(EventObject::client(*fd)).unwrap();
+        }
+        waker.wake().unwrap();
+        woken(&mut poller);
+        for fd in &fds {
+            poller.delete(*fd).unwrap();
+            waker.wake().unwrap();
+            woken(&mut poller);
+        }
+        not_woken(&mut poller);
+    });
+}
+
+/// A wake beside ready events loses neither, with room for both and with room for one.
+pub fn a_wake_beside_ready_events_loses_neither<B: Backend>() {
+    for capacity in [1, 2, 16] {
+        let mut poller: B::Poller<EventKind> = Poller::with_capacity(capacity).unwrap();
+        let waker = poller.waker().unwrap();
+        let (here, mut there) = unix_pair();
+        let client = EventObject::client(here.as_raw_fd());
+        poller.add(client).unwrap();
+        for wake_first in [false, true].repeat(20) {
+            if wake_first {
+                waker.wake().unwrap();
+            }
+            there.write_all(b"x").unwrap();
+            if !wake_first {
+                waker.wake().unwrap();
+            }
+            // With room for one, two waits: the wake alone ends the one.
+            let events: Vec<_> = (0..2).flat_map(|_| poller.wait(0).unwrap()).collect();
+            assert!(events.contains(&client) && events.iter().all(|event| *event == client));
+            drain_open(&here);
+            poller.wait(0).unwrap();
+            // The wake was seen, so that the next is one of its own.
+            not_woken_within(&mut poller, 1);
+            waker.wake().unwrap();
+            woken(&mut poller);
+        }
+    }
+}
+
+#[track_caller]
+fn not_woken_within(poller: &mut impl Poller, milliseconds: i32) {
+    let start = Instant::now();
+    assert!(poller.wait(milliseconds).unwrap().is_empty());
+    assert!(start.elapsed() >= Duration::from_millis(milliseconds as u64), "woken");
+}
+
+/// Hot fds do not starve a wake: with batches of one it is seen within a few waits.
+pub fn a_wake_is_not_starved_by_hot_fds<B: Backend>() {
+    let mut poller: B::Poller<EventKind> = Poller::with_capacity(1).unwrap();
+    let waker = poller.waker().unwrap();
+    let pairs: Vec<_> = (0..4).map(|_| unix_pair()).collect();
+    for (here, there) in &pairs {
+        { there }.write_all(b"x").unwrap();
+        poller.add(EventObject::client(here.as_raw_fd())).unwrap();
+    }
+    for before in 0..10 {
+        for _ in 0..before {
+            assert_eq!(poller.wait(0).unwrap().len(), 1);
+        }
+        waker.wake().unwrap();
+        let empty = (0..=pairs.len()).any(|_| poller.wait(0).unwrap().is_empty());
+        assert!(empty, "the wake took no place among the events");
+    }
+}
+
+/// A waker outlives its poller: then it does nothing, and closes nothing.
+pub fn a_waker_outlives_its_poller<B: Backend>() {
+    let poller = poller::<B, EventKind>();
+    let waker = poller.waker().unwrap();
+    waker.wake().unwrap();
+    let (here, mut there) = unix_pair();
+    poller.add(EventObject::client(here.as_raw_fd())).unwrap();
+    drop(poller);
+    let clone = waker.clone();
+    for _ in 0..3 {
+        waker.wake().unwrap();
+        clone.wake().unwrap();
+    }
+    there.write_all(b"open").unwrap();
+    assert_eq!(drain_open(&here), 4);
+}
+
+/// A waker costs one fd on epoll and none on a kqueue, from the first on, and gives it back.
+pub fn a_waker_costs_one_fd_on_epoll_and_none_on_kqueue<B: Backend>() {
+    if left_out::<B>(&[Kernel::LibKqueue], "what fds it has is its own business") {
+        return;
+    }
+    isolated(|| {
+        let before = open_fds();
+        let poller = poller::<B, EventKind>();
+        let with_poller = open_fds();
+        let wakers: Vec<_> = (0..10).map(|_| poller.waker().unwrap()).collect();
+        let more: Vec<_> = wakers.iter().flat_map(|waker| [waker.clone(), waker.clone()]).collect();
+        let cost = if B::KERNEL == Kernel::Epoll { 1 } else { 0 };
+        assert_eq!(open_fds() - with_poller, cost);
+        drop(poller);
+        for waker in &more {
+            waker.wake().unwrap();
+        }
+        drop((wakers, more));
+        assert_eq!(open_fds(), before);
+    });
+}
+
+fn open_fds() -> usize {
+    std::fs::read_dir("/dev/fd").unwrap().count()
+}
+
+/// A wake from a signal handler ends the wait, whichever thread the handler runs on.
+pub fn a_wake_from_a_signal_handler_ends_the_wait<B: Backend>() {
+    isolated(|| {
+        let mut poller = poller::<B, EventKind>();
+        let waker = poller.waker().unwrap();
+        let wake = move || drop(waker.wake());
+        // SAFETY: `wake` is async-signal-safe, which is what this case is about.
+        #[allow(unsafe_code)]
+        unsafe { signal_hook::low_level::register(libc::SIGUSR1, wake) }.unwrap();
+
+        // Before the wait, on the waiter's own thread.
+        signal_hook::low_level::raise(libc::SIGUSR1).unwrap();
+        woken(&mut poller);
+        not_woken(&mut poller);
+
+        // During the wait: on the waiting thread, which the signal interrupts, and on another.
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let waiting = thread::spawn(move || {
+            sender.send(nix::sys::pthread::pthread_self()).unwrap();
+            woken(&mut poller);
+            sender.send(nix::sys::pthread::pthread_self()).unwrap();
+            woken(&mut poller);
+        });
+        let waiter = receiver.recv_timeout(LONG).unwrap();
+        thread::sleep(Duration::from_millis(50));
+        nix::sys::pthread::pthread_kill(waiter, nix::sys::signal::SIGUSR1).unwrap();
+        receiver.recv_timeout(LONG).unwrap();
+        thread::sleep(Duration::from_millis(50));
+        signal_hook::low_level::raise(libc::SIGUSR1).unwrap();
+        waiting.join().unwrap();
+    });
+}
+
+/// An `Arc` of a waker is a `std::task::Waker`: woken by value and by reference, cloned and dropped.
+pub fn a_waker_is_a_task_waker<B: Backend>()
+where
+    WakerOf<B>: task::Wake,
+{
+    let mut poller = poller::<B, EventKind>();
+    let waker = task::Waker::from(Arc::new(poller.waker().unwrap()));
+    waker.wake_by_ref();
+    woken(&mut poller);
+    let other = waker.clone();
+    assert!(waker.will_wake(&other));
+    other.wake();
+    woken(&mut poller);
+    not_woken(&mut poller);
+    thread::spawn(move || waker.wake()).join().unwrap();
+    woken(&mut poller);
+    not_woken(&mut poller);
+}
+
+/// No wake-up is lost where waiter and wakers run against each other: what was published before a wake is seen
+/// after the wait that it ends.
+pub fn no_wake_up_is_lost_under_stress<B: Backend>() {
+    const WAKERS: usize = 3;
+    const TIME: Duration = Duration::from_millis(1_500);
+
+    let mut poller = poller::<B, EventKind>();
+    let waker = poller.waker().unwrap();
+    let published: Arc<[AtomicU64; WAKERS]> = Arc::default();
+    let seen: Arc<[AtomicU64; WAKERS]> = Arc::default();
+
+    let waiter = {
+        let (published, seen) = (Arc::clone(&published), Arc::clone(&seen));
+        move || {
+            let mut events = Vec::new();
+            let mut waits = 0u64;
+            loop {
+                let mut ended = 0;
+                for (published, seen) in published.iter().zip(seen.iter()) {
+                    let number = published.load(Ordering::Relaxed);
+                    ended += usize::from(number == u64::MAX);
+                    seen.store(number, Ordering::Release);
+                }
+                if ended == WAKERS {
+                    return waits;
+                }
+                // A wake-up that is lost is one wait too long: those who wake go on only when they were seen.
+                assert_eq!(poller.wait_into(&mut events, Some(LONG / 2)).unwrap(), 0);
+                waits += 1;
+            }
+        }
+    };
+    let wakers: Vec<_> = (0..WAKERS)
+        .map(|index| {
+            let (published, seen) = (Arc::clone(&published), Arc::clone(&seen));
+            let waker = waker.clone();
+            thread::spawn(move || {
+                let start = Instant::now();
+                for number in 1.. {
+                    let last = start.elapsed() >= TIME;
+                    let number = if last { u64::MAX } else { number };
+                    published[index].store(number, Ordering::Relaxed);
+                    waker.wake().unwrap();
+                    let woke = Instant::now();
+                    while seen[index].load(Ordering::Acquire) != number {
+                        assert!(woke.elapsed() < LONG / 3, "a wake-up was lost");
+                        thread::yield_now();
+                    }
+                    if last {
+                        return;
+                    }
+                }
+            })
+        })
+        .collect();
+    let waits = in_time(waiter);
+    for thread in wakers {
+        thread.join().unwrap();
+    }
+    assert!(waits > 0);
+}
