@@ -1,3 +1,16 @@
 //! The cases, by theme.
 
+pub mod both_directions;
+pub mod fairness;
+pub mod linux;
+pub mod model;
+pub mod modes;
+pub mod oob;
+pub mod pipes;
+pub mod ptys;
+pub mod readiness;
+pub mod registrars;
 pub mod registration;
+pub mod roles;
+pub mod udp;
+pub mod wakers;
