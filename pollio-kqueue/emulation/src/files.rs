@@ -1,0 +1,108 @@
+//! The files that have knotes, and the lists of these: `fd_knlist`, and `si_note` of what an fd stands for.
+
+use std::os::fd::RawFd;
+
+use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat};
+use rustix::io::{Errno, fcntl_getfd};
+use rustix::net::{AddressFamily, SocketType, sockopt};
+
+use crate::edges::{Edges, Side, Token};
+use crate::filters::Subject;
+use crate::filters::pipe::Pipe;
+use crate::filters::socket::Socket;
+use crate::sys::named;
+
+pub(crate) struct File {
+    pub(crate) token: Token,
+    identity: Identity,
+    pub(crate) subject: Subject,
+    /// The kqueues that have a knote on each side.
+    reads: Vec<RawFd>,
+    writes: Vec<RawFd>,
+}
+
+/// What tells whether the number is the same file's still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Identity {
+    /// The epolls know.
+    Watched,
+    /// It has no edges: device and inode.
+    Inode(u64, u64),
+    /// A kqueue's `id`.
+    Kqueue(u64),
+}
+
+impl File {
+    /// `fp_lookup`, and what `fo_kqfilter` of the file's type says to the two filters.
+    pub(crate) fn open(token: Token, edges: &Edges) -> Result<Self, Errno> {
+        let fd = named(token.fd)?;
+        fcntl_getfd(fd)?;
+        let stat = fstat(fd)?;
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        let subject = match kind {
+            FileType::Socket => Subject::Socket(Socket {
+                is_unix: sockopt::socket_domain(fd)? == AddressFamily::UNIX,
+                is_stream: sockopt::socket_type(fd)? == SocketType::STREAM,
+                connects: matches!(
+                    sockopt::socket_type(fd)?,
+                    SocketType::STREAM | SocketType::SEQPACKET
+                ),
+            }),
+            FileType::Fifo => {
+                let mode = fcntl_getfl(fd)? & OFlags::RWMODE;
+                Subject::Pipe(Pipe {
+                    reads: mode != OFlags::WRONLY,
+                    writes: mode != OFlags::RDONLY,
+                })
+            }
+            FileType::RegularFile => Subject::Regular,
+            // vn_kqfilter (vfs_vnops.c): neither FIFO, regular file nor a device that takes knotes.
+            FileType::Directory | FileType::Symlink => return Err(Errno::INVAL),
+            _ => Subject::Device,
+        };
+        let identity = match edges.watch(token) {
+            Ok(()) => Identity::Watched,
+            Err(Errno::PERM) if subject == Subject::Regular => {
+                Identity::Inode(stat.st_dev, stat.st_ino)
+            }
+            Err(Errno::PERM) => return Err(Errno::INVAL),
+            Err(Errno::NOSPC) => return Err(Errno::NOMEM),
+            Err(error) => return Err(error),
+        };
+        Ok(File { token, identity, subject, reads: Vec::new(), writes: Vec::new() })
+    }
+
+    pub(crate) fn kqueue(token: Token, id: u64) -> Self {
+        let identity = Identity::Kqueue(id);
+        File { token, identity, subject: Subject::Kqueue, reads: Vec::new(), writes: Vec::new() }
+    }
+
+    /// Whether its number is its own still. A kqueue that has it is given by its id.
+    pub(crate) fn is_open(&self, edges: &Edges, kqueue: impl FnOnce() -> Option<u64>) -> bool {
+        let fd = self.token.fd;
+        match self.identity {
+            Identity::Watched => edges.watches(fd),
+            Identity::Inode(device, inode) => named(fd)
+                .and_then(fstat)
+                .is_ok_and(|stat| (stat.st_dev, stat.st_ino) == (device, inode)),
+            Identity::Kqueue(id) => kqueue() == Some(id),
+        }
+    }
+
+    pub(crate) fn knotes(&mut self, side: Side) -> &mut Vec<RawFd> {
+        match side {
+            Side::Read => &mut self.reads,
+            Side::Write => &mut self.writes,
+        }
+    }
+
+    pub(crate) fn is_unused(&self) -> bool {
+        self.reads.is_empty() && self.writes.is_empty()
+    }
+
+    pub(crate) fn close(self, edges: &Edges) {
+        if self.identity == Identity::Watched {
+            edges.forget(self.token.fd);
+        }
+    }
+}
