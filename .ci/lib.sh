@@ -35,6 +35,14 @@ apt_install() {
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends "$@" >/dev/null
 }
 
+# Tests on Linux inject faults into system calls, and count them, with strace.
+need_strace() {
+    if [[ "$(uname)" == Linux ]] && ! command -v strace >/dev/null; then
+        command -v apt-get >/dev/null || fail "the tests need strace"
+        apt_install strace
+    fi
+}
+
 # keep FOLDER COMMAND...: runs the command with the path of a new folder, which becomes FOLDER only if all
 # went well: a run that was cut short leaves nothing half-made to the next.
 keep() {
@@ -67,6 +75,12 @@ debian_toolchain() {
     export RUSTC="$toolchain/bin/rustc" RUSTDOC="$toolchain/bin/rustdoc"
     export LD_LIBRARY_PATH="$toolchain/lib/x86_64-linux-gnu"
     "$RUSTC" --version
+}
+
+# Debian's newest toolchain as if it were nightly, with std's source: for -Zbuild-std. Sets `toolchain`.
+debian_nightly() {
+    debian_toolchain '' rustc-web libstd-rust-web-dev rust-web-src rust-web-clippy
+    export RUSTC_BOOTSTRAP=1
 }
 
 # unpack_debian PACKAGE=VERSION... FOLDER: unpacks the packages, and what else they need that is not installed.
