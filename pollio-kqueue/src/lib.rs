@@ -16,3 +16,5 @@ pub use waker::Waker;
 
 #[cfg(test)]
 mod conformance;
+#[cfg(all(test, target_os = "linux", not(pollio_libkqueue)))]
+mod faults;

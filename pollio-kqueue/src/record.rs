@@ -101,6 +101,11 @@ impl Table {
         Ok(())
     }
 
+    #[cfg(test)]
+    pub(crate) fn length(&self) -> usize {
+        self.0.len()
+    }
+
     pub(crate) fn clear(&mut self, fd: RawFd) {
         if let Some(entry) = self.entry(fd) {
             entry.registration = None;

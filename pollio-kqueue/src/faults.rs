@@ -1,0 +1,456 @@
+//! What the backend makes of failures: each error of `kqueue` and `kevent`, injected by the emulation.
+
+use std::io::{self, ErrorKind, Write};
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use pollio_conformance::support::isolated;
+use pollio_core::{EventObject, Interest, Poller, Readiness};
+use pollio_kqueue_emulation::{control, kevent};
+
+use crate::KqueuePoller;
+use crate::sys::{EV_ADD, EV_DELETE, EVFILT_READ, EVFILT_USER, EVFILT_WRITE};
+
+const BOTH: fn() -> Interest = || Interest::READ | Interest::WRITE;
+
+fn pair() -> (UnixStream, UnixStream) {
+    let (near, far) = UnixStream::pair().unwrap();
+    near.set_nonblocking(true).unwrap();
+    (near, far)
+}
+
+fn poller() -> (KqueuePoller, RawFd) {
+    let poller = KqueuePoller::new().unwrap();
+    let kqueue = poller.as_raw_fd();
+    (poller, kqueue)
+}
+
+fn errno<T>(result: io::Result<T>) -> Option<i32> {
+    result.err().and_then(|error| error.raw_os_error())
+}
+
+/// The next attachment of `filter` fails.
+fn fail_attach(kqueue: RawFd, filter: i16, errno: i32) {
+    // The list and its repetition by steps each meet the fault.
+    for _ in 0..2 {
+        control::fail_change(kqueue, errno, move |change| {
+            change.filter == filter && change.flags & EV_ADD != 0
+        });
+    }
+}
+
+fn readiness(poller: &mut KqueuePoller) -> Vec<Readiness> {
+    poller.wait(0).unwrap().iter().map(EventObject::readiness).collect()
+}
+
+/// The number of kevent calls that `operation` makes.
+fn calls(kqueue: RawFd, operation: impl FnOnce()) -> usize {
+    let before = control::calls(kqueue);
+    operation();
+    control::calls(kqueue) - before
+}
+
+#[test]
+fn each_operation_that_succeeds_is_one_call() {
+    let (mut poller, kqueue) = poller();
+    let (near, mut far) = pair();
+    let event = EventObject::client(near.as_raw_fd());
+    far.write_all(b"!").unwrap();
+    let waker = poller.waker().unwrap();
+    for interest in [Interest::READ, Interest::WRITE, BOTH(), BOTH().edge(), BOTH().oneshot()] {
+        assert_eq!(calls(kqueue, || poller.add_with(event, interest).unwrap()), 1);
+        for other in [Interest::READ, BOTH(), Interest::WRITE.oneshot(), interest] {
+            assert_eq!(calls(kqueue, || poller.modify(event, other).unwrap()), 1);
+        }
+        assert_eq!(calls(kqueue, || assert_eq!(poller.wait(-1).unwrap().len(), 1)), 1);
+        assert_eq!(calls(kqueue, || poller.delete(event.fd).unwrap()), 1);
+    }
+    assert_eq!(calls(kqueue, || (0..10).for_each(|_| waker.wake().unwrap())), 1);
+    assert_eq!(calls(kqueue, || assert!(poller.wait(1_000).unwrap().is_empty())), 1);
+}
+
+#[test]
+fn what_needs_no_kernel_asks_none() {
+    let (poller, kqueue) = poller();
+    let (near, _far) = pair();
+    let event = EventObject::client(near.as_raw_fd());
+    assert_eq!(
+        calls(kqueue, || {
+            assert_eq!(poller.delete(event.fd).unwrap_err().kind(), ErrorKind::NotFound);
+            assert_eq!(
+                poller.modify(event, Interest::READ).unwrap_err().kind(),
+                ErrorKind::NotFound
+            );
+            assert_eq!(errno(poller.add(EventObject::client(-1))), Some(libc::EBADF));
+        }),
+        0
+    );
+}
+
+#[test]
+fn an_add_of_which_half_fails_leaves_nothing() {
+    for filter in [EVFILT_READ, EVFILT_WRITE] {
+        for error in [libc::ENOMEM, libc::EINVAL, libc::EPERM] {
+            let (mut poller, kqueue) = poller();
+            let (near, mut far) = pair();
+            far.write_all(b"!").unwrap();
+            let event = EventObject::client(near.as_raw_fd());
+            fail_attach(kqueue, filter, error);
+            assert_eq!(errno(poller.add_with(event, BOTH())), Some(error));
+            assert!(poller.wait(0).unwrap().is_empty());
+            assert_eq!(poller.delete(event.fd).unwrap_err().kind(), ErrorKind::NotFound);
+            // Nothing is left in the kernel either: what is attached now is all there is.
+            poller.add_with(event, Interest::WRITE).unwrap();
+            assert_eq!(readiness(&mut poller), [Readiness::WRITABLE]);
+        }
+    }
+}
+
+#[test]
+fn a_modify_that_fails_keeps_word_interest_and_mode() {
+    // From, to, and the filter whose attachment fails.
+    let cases = [
+        (Interest::READ, BOTH(), EVFILT_WRITE),
+        (Interest::READ, Interest::WRITE, EVFILT_WRITE),
+        (Interest::WRITE, BOTH(), EVFILT_READ),
+        (Interest::READ, Interest::READ, EVFILT_READ),
+        (BOTH(), Interest::WRITE, EVFILT_WRITE),
+        (BOTH(), BOTH(), EVFILT_READ),
+        (BOTH(), BOTH(), EVFILT_WRITE),
+    ];
+    let modes: [fn(Interest) -> Interest; 3] = [|level| level, Interest::edge, Interest::oneshot];
+    for (from, to, filter) in cases {
+        for (from, to) in modes.into_iter().flat_map(|f| modes.map(|t| (f(from), t(to)))) {
+            let context = format!("{from:?} to {to:?}, filter {filter}");
+            let (mut poller, kqueue) = poller();
+            let (near, mut far) = pair();
+            far.write_all(b"!").unwrap();
+            let event = EventObject::client(near.as_raw_fd()).with_generation(1);
+            poller.add_with(event, from).unwrap();
+            fail_attach(kqueue, filter, libc::ENOMEM);
+            let result = poller.modify(event.with_generation(2), to);
+            assert_eq!(errno(result), Some(libc::ENOMEM), "{context}");
+
+            let mut expected = Readiness::default();
+            if from.is_read() {
+                expected |= Readiness::READABLE;
+            }
+            if from.is_write() {
+                expected |= Readiness::WRITABLE;
+            }
+            let events = poller.wait(0).unwrap();
+            assert_eq!(events, [event], "{context}");
+            assert_eq!(events[0].readiness(), expected, "{context}");
+            let level = !from.is_edge() && !from.is_oneshot();
+            assert_eq!(poller.wait(0).unwrap().len(), usize::from(level), "{context}");
+            far.write_all(b"!").unwrap();
+            let told = usize::from(level || from.is_edge() && from.is_read());
+            assert_eq!(poller.wait(0).unwrap().len(), told, "{context}");
+        }
+    }
+}
+
+#[test]
+fn a_modify_that_fails_does_not_arm_a_oneshot_that_has_fired() {
+    // In one direction, where nothing but the other's attachment can fail; and in both.
+    for (from, to, filter) in [
+        (Interest::READ, BOTH(), EVFILT_WRITE),
+        (BOTH(), BOTH(), EVFILT_READ),
+        (BOTH(), BOTH(), EVFILT_WRITE),
+        (BOTH(), Interest::READ, EVFILT_READ),
+    ] {
+        let (mut poller, kqueue) = poller();
+        let (near, mut far) = pair();
+        far.write_all(b"!").unwrap();
+        let event = EventObject::client(near.as_raw_fd());
+        poller.add_with(event, from.oneshot()).unwrap();
+        assert_eq!(poller.wait(0).unwrap(), [event]);
+        fail_attach(kqueue, filter, libc::ENOMEM);
+        assert_eq!(errno(poller.modify(event, to.oneshot())), Some(libc::ENOMEM));
+        far.write_all(b"!").unwrap();
+        assert!(poller.wait(0).unwrap().is_empty(), "{from:?} to {to:?}");
+        poller.modify(event, from.oneshot()).unwrap();
+        assert_eq!(poller.wait(0).unwrap(), [event]);
+    }
+}
+
+#[test]
+fn a_delete_passes_other_errors_on() {
+    let (poller, kqueue) = poller();
+    let (near, _far) = pair();
+    let event = EventObject::client(near.as_raw_fd());
+    poller.add(event).unwrap();
+    control::fail_change(kqueue, libc::ENOMEM, |change| change.flags & EV_DELETE != 0);
+    assert_eq!(errno(poller.delete(event.fd)), Some(libc::ENOMEM));
+    poller.delete(event.fd).unwrap();
+}
+
+#[test]
+fn a_delete_forgives_one_of_two_filters() {
+    for filter in [EVFILT_READ, EVFILT_WRITE] {
+        for error in [libc::ENOENT, libc::EBADF] {
+            let (mut poller, kqueue) = poller();
+            let (near, _far) = pair();
+            let event = EventObject::client(near.as_raw_fd());
+            poller.add_with(event, BOTH()).unwrap();
+            control::fail_change_but_make_it(kqueue, error, move |change| {
+                change.filter == filter && change.flags & EV_DELETE != 0
+            });
+            poller.delete(event.fd).unwrap();
+            assert!(poller.wait(0).unwrap().is_empty());
+            assert_eq!(poller.delete(event.fd).unwrap_err().kind(), ErrorKind::NotFound);
+        }
+    }
+}
+
+#[test]
+fn a_bsd_says_ebadf_of_a_closed_fd() {
+    // In a process where nobody else gets the number.
+    isolated(|| {
+        let (poller, kqueue) = poller();
+        let (near, _far) = pair();
+        let event = EventObject::client(near.as_raw_fd());
+        poller.add_with(event, BOTH()).unwrap();
+        drop(near);
+        for filter in [EVFILT_READ, EVFILT_WRITE] {
+            control::fail_change(kqueue, libc::EBADF, move |change| change.filter == filter);
+        }
+        assert_eq!(errno(poller.delete(event.fd)), Some(libc::EBADF));
+        assert_eq!(errno(poller.delete(event.fd)), Some(libc::EBADF));
+    });
+}
+
+#[test]
+fn an_old_pipe_is_added_though_it_says_epipe() {
+    let (mut poller, kqueue) = poller();
+    let (near, far) = pair();
+    drop(far);
+    let event = EventObject::client(near.as_raw_fd());
+    for interest in [Interest::READ, Interest::WRITE, BOTH()] {
+        control::fail_change_but_make_it(kqueue, libc::EPIPE, |change| change.flags & EV_ADD != 0);
+        poller.add_with(event, interest).unwrap();
+        assert_eq!(poller.wait(0).unwrap(), [event]);
+        control::fail_change_but_make_it(kqueue, libc::EPIPE, |change| change.flags & EV_ADD != 0);
+        poller.modify(event, BOTH()).unwrap();
+        assert_eq!(poller.wait(0).unwrap(), [event]);
+        poller.delete(event.fd).unwrap();
+    }
+}
+
+#[test]
+fn a_signal_during_a_change_is_no_failure() {
+    let (mut poller, kqueue) = poller();
+    let (near, mut far) = pair();
+    far.write_all(b"!").unwrap();
+    let event = EventObject::client(near.as_raw_fd());
+    // A signal comes after the changes are made.
+    let interrupted = |filter, flag| {
+        control::fail_change_but_make_it(kqueue, libc::EINTR, move |change: &kevent| {
+            change.filter == filter && change.flags & flag != 0
+        });
+    };
+    interrupted(EVFILT_READ, EV_ADD);
+    poller.add(event).unwrap();
+    assert_eq!(poller.wait(0).unwrap(), [event]);
+    let waker = poller.waker().unwrap();
+    control::fail_change_but_make_it(kqueue, libc::EINTR, |change| change.filter == EVFILT_USER);
+    waker.wake().unwrap();
+    assert_eq!(poller.wait(0).unwrap(), [event]);
+}
+
+#[test]
+fn a_signal_does_not_end_a_wait() {
+    let (mut poller, kqueue) = poller();
+    let (near, far) = pair();
+    poller.add(EventObject::client(near.as_raw_fd())).unwrap();
+    control::interrupt(kqueue, 3);
+    let start = Instant::now();
+    assert!(poller.wait(20).unwrap().is_empty());
+    assert!(start.elapsed() >= Duration::from_millis(20));
+    assert!(control::waits(kqueue) >= 4);
+
+    control::interrupt(kqueue, 3);
+    let closer = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(20));
+        drop(far);
+    });
+    assert_eq!(poller.wait(-1).unwrap().len(), 1);
+    closer.join().unwrap();
+}
+
+#[test]
+fn etimedout_is_the_end_of_the_time() {
+    let (mut poller, kqueue) = poller();
+    control::time_out_with_an_error(kqueue);
+    let start = Instant::now();
+    assert!(poller.wait(10).unwrap().is_empty());
+    assert!(start.elapsed() >= Duration::from_millis(10));
+}
+
+#[test]
+fn other_errors_of_a_wait_are_the_callers_and_lose_nothing() {
+    for error in [libc::EBADF, libc::ENOMEM, libc::EFAULT, libc::EINVAL] {
+        let (mut poller, kqueue) = poller();
+        let (near, mut far) = pair();
+        far.write_all(b"!").unwrap();
+        let event = EventObject::client(near.as_raw_fd());
+        poller.add(event).unwrap();
+        control::fail_call(kqueue, 1, error);
+        let mut events = vec![event];
+        assert_eq!(errno(poller.wait_into(&mut events, None)), Some(error));
+        assert!(events.is_empty());
+        assert_eq!(poller.wait(0).unwrap(), [event]);
+    }
+}
+
+#[test]
+fn a_call_that_fails_whole_changes_nothing() {
+    for error in [libc::EBADF, libc::ENOMEM, libc::EFAULT] {
+        let (mut poller, kqueue) = poller();
+        let (near, mut far) = pair();
+        far.write_all(b"!").unwrap();
+        let event = EventObject::client(near.as_raw_fd());
+        // The list, its repetition by steps, and what takes it back.
+        let fail = || (1..=3).for_each(|n| control::fail_call(kqueue, n, error));
+        fail();
+        assert_eq!(errno(poller.add(event)), Some(error));
+        while control::calls(kqueue) < 3 {
+            let _ = poller.wait(0);
+        }
+        poller.add(event).unwrap();
+        fail();
+        let result = poller.modify(event.with_generation(2), Interest::WRITE);
+        assert_eq!(errno(result), Some(error));
+        control::fail_call(kqueue, 1, error);
+        assert_eq!(errno(poller.add(event)), Some(error));
+        control::fail_call(kqueue, 1, error);
+        assert_eq!(errno(poller.delete(event.fd)), Some(error));
+        assert_eq!(poller.wait(0).unwrap(), [event]);
+        assert_eq!(readiness(&mut poller), [Readiness::READABLE]);
+    }
+}
+
+#[test]
+fn a_waker_that_cannot_be_made_or_woken_says_so() {
+    let (mut poller, kqueue) = poller();
+    control::fail_change(kqueue, libc::ENOMEM, |change| change.filter == EVFILT_USER);
+    assert_eq!(errno(poller.waker()), Some(libc::ENOMEM));
+    let waker = poller.waker().unwrap();
+    control::fail_change(kqueue, libc::ENOMEM, |change| change.filter == EVFILT_USER);
+    assert_eq!(errno(waker.wake()), Some(libc::ENOMEM));
+    assert!(poller.wait(0).unwrap().is_empty());
+    waker.wake().unwrap();
+    assert!(poller.wait(-1).unwrap().is_empty());
+}
+
+#[test]
+fn an_event_of_an_unknown_filter_is_skipped() {
+    let (mut poller, kqueue) = poller();
+    let (near, mut far) = pair();
+    far.write_all(b"!").unwrap();
+    let event = EventObject::client(near.as_raw_fd());
+    for interest in [Interest::READ, BOTH()] {
+        poller.add_with(event, interest).unwrap();
+        for filter in [-7, -5, 3, i16::MIN] {
+            let udata = std::ptr::without_provenance_mut(event.encode() as usize);
+            let ident = event.fd as usize;
+            control::add_event(
+                kqueue,
+                kevent { ident, filter, flags: 0, fflags: 0, data: 0, udata },
+            );
+            let events = poller.wait(0).unwrap();
+            assert_eq!(events, [event], "filter {filter}");
+        }
+        poller.delete(event.fd).unwrap();
+    }
+}
+
+#[test]
+fn a_word_that_does_not_decode_ends_a_wait_at_most() {
+    let (mut poller, kqueue) = poller();
+    for word in [0, 0xff, u64::MAX, 0x00ff_ffff_ff02, 7 << 8] {
+        let udata = std::ptr::without_provenance_mut(word as usize);
+        let event = kevent { ident: 7, filter: EVFILT_READ, flags: 0, fflags: 0, data: 0, udata };
+        control::add_event(kqueue, event);
+        assert!(poller.wait(1_000).unwrap().is_empty(), "{word:x}");
+    }
+}
+
+#[test]
+fn a_receipts_mark_is_no_error() {
+    let (mut poller, kqueue) = poller();
+    let (near, _far) = pair();
+    let event = EventObject::client(near.as_raw_fd());
+    poller.add(event).unwrap();
+    let udata = std::ptr::without_provenance_mut(event.encode() as usize);
+    let ident = event.fd as usize;
+    let marked = kevent {
+        ident,
+        filter: EVFILT_READ,
+        flags: crate::sys::EV_ERROR,
+        fflags: 0,
+        data: 0,
+        udata,
+    };
+    control::add_event(kqueue, marked);
+    assert_eq!(readiness(&mut poller), [Readiness::READABLE]);
+    control::add_event(kqueue, kevent { data: libc::EIO as isize, ..marked });
+    assert_eq!(readiness(&mut poller), [Readiness::READABLE | Readiness::ERROR]);
+}
+
+#[test]
+fn events_of_what_is_not_recorded_are_dropped_and_end_no_wait() {
+    let (mut poller, kqueue) = poller();
+    let (near, _far) = pair();
+    let (other, _other_far) = pair();
+    let event = EventObject::client(near.as_raw_fd()).with_generation(2);
+    poller.add_with(event, BOTH().oneshot()).unwrap();
+    poller.delete(event.fd).unwrap();
+    poller.add_with(EventObject::client(other.as_raw_fd()), Interest::READ).unwrap();
+    poller.add_with(event, Interest::READ).unwrap();
+    let stale = |object: EventObject, filter| kevent {
+        ident: object.fd as usize,
+        filter,
+        flags: 0,
+        fflags: 0,
+        data: 0,
+        udata: std::ptr::without_provenance_mut(object.encode() as usize),
+    };
+    for (object, filter) in [
+        (event.with_generation(1), EVFILT_READ),
+        (event, EVFILT_WRITE),
+        (EventObject::client(12_345), EVFILT_READ),
+    ] {
+        control::add_event(kqueue, stale(object, filter));
+        let start = Instant::now();
+        assert!(poller.wait(10).unwrap().is_empty(), "{object:?}");
+        assert!(start.elapsed() >= Duration::from_millis(10), "{object:?} ended the wait");
+    }
+}
+
+#[test]
+fn an_fd_that_the_kernel_refuses_costs_no_memory() {
+    let (poller, _) = poller();
+    for fd in [i32::MAX, i32::MAX - 1, 1 << 29] {
+        assert_eq!(errno(poller.add(EventObject::client(fd))), Some(libc::EBADF));
+        assert_eq!(poller.registrar().queue.record.lock().length(), 0);
+    }
+}
+
+#[test]
+fn a_poisoned_lock_is_entered() {
+    let (poller, _) = poller();
+    let (near, _far) = pair();
+    let event = EventObject::client(near.as_raw_fd());
+    let registrar = poller.registrar();
+    thread::spawn(move || {
+        let _guard = registrar.queue.record.lock();
+        panic!("on purpose");
+    })
+    .join()
+    .unwrap_err();
+    poller.add_with(event, BOTH()).unwrap();
+    poller.delete(event.fd).unwrap();
+}
