@@ -44,23 +44,31 @@ impl Kernel {
 }
 
 /// Makes each case a test of the calling module, on the [`Backend`] given.
+///
+/// The list is the table of contents: for each module of [`cases`], its cases. `tests/complete.rs` holds it
+/// against the source.
 #[macro_export]
 macro_rules! suite {
     ($Backend:ty) => {
-        $crate::suite! { @cases $Backend, registration: [
-            a_fresh_fd_is_added,
-        ] }
-    };
-    (@cases $Backend:ty, $module:ident: [ $($case:ident),* $(,)? ]) => {
-        mod $module {
-            use super::*;
-
-            $(
-                #[test]
-                fn $case() {
-                    $crate::cases::$module::$case::<$Backend>();
-                }
-            )*
+        $crate::suite! { @tests $Backend;
+            registration: [
+                a_fresh_fd_is_added,
+            ]
         }
+    };
+    (@tests $Backend:ty; $( $(#[$attribute:meta])* $module:ident: [ $($case:ident),* $(,)? ] )*) => {
+        $(
+            $(#[$attribute])*
+            mod $module {
+                use super::*;
+
+                $(
+                    #[test]
+                    fn $case() {
+                        $crate::cases::$module::$case::<$Backend>();
+                    }
+                )*
+            }
+        )*
     };
 }
