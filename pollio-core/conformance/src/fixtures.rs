@@ -106,9 +106,7 @@ pub fn unix_pair() -> (UnixStream, UnixStream) {
 /// The read end and the write end of a pipe, both non-blocking.
 pub fn pipe() -> (OwnedFd, OwnedFd) {
     #[cfg(target_os = "linux")]
-    let ends = rustix::pipe::pipe_with(
-        rustix::pipe::PipeFlags::CLOEXEC | rustix::pipe::PipeFlags::NONBLOCK,
-    );
+    let ends = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC | rustix::pipe::PipeFlags::NONBLOCK);
     #[cfg(not(target_os = "linux"))]
     let ends = rustix::pipe::pipe().inspect(|(read, write)| {
         set_up(read);

@@ -54,6 +54,162 @@ macro_rules! suite {
             registration: [
                 a_fresh_fd_is_added,
             ]
+            modes: [
+                a_level_is_reported_until_it_is_drained,
+                a_level_is_reported_until_there_is_no_room,
+                an_edge_is_reported_once_until_more_arrives,
+                an_edge_that_is_drained_before_the_wait_is_silent,
+                an_edge_of_room_is_reported_once_until_there_is_room_again,
+                an_edge_in_both_directions_fires_for_each,
+                an_fd_that_is_ready_already_is_reported_after_add,
+                modify_reports_an_unread_edge_again,
+                a_oneshot_is_reported_once_though_more_arrives,
+                a_fired_oneshot_is_silent_when_the_peer_goes,
+                a_fired_oneshot_is_still_registered,
+                modify_arms_a_oneshot_again,
+                an_armed_oneshot_stays_armed_until_it_fires,
+                a_oneshot_fires_once_for_both_directions,
+                a_oneshot_fires_once_where_a_batch_has_room_for_one,
+                a_oneshot_that_fired_for_writing_is_silent_for_reading,
+                a_oneshot_that_fired_for_reading_is_silent_for_writing,
+                a_fired_oneshot_does_not_end_a_wait,
+                an_edge_that_is_a_oneshot_is_a_oneshot,
+                each_mode_changes_into_each,
+                each_mode_of_writing_changes_into_each,
+                a_mode_changed_while_idle_holds,
+            ]
+            both_directions: [
+                both_directions_are_one_event_with_both_bits,
+                one_direction_is_one_bit,
+                no_registration_comes_twice_in_a_batch,
+                a_wait_owes_nothing_to_the_one_before,
+                a_batch_of_one_delivers_the_other_bit_with_the_next_wait,
+                small_batches_lose_no_direction,
+                the_second_direction_is_not_added_but_modified,
+                a_direction_that_is_taken_away_is_silent,
+                both_directions_take_a_new_word_together,
+                an_fd_and_its_dup_are_two_events,
+                a_ghost_is_not_merged_with_its_numbers_new_owner,
+            ]
+            readiness: [
+                a_peer_that_sends_no_more_is_read_closed,
+                both_sides_that_send_no_more_are_closed_in_both_directions,
+                what_a_closed_peer_sent_comes_before_the_end,
+                a_loop_that_only_reads_gets_to_the_end,
+                the_end_is_an_edge_of_its_own,
+                a_loop_that_only_writes_gets_to_the_error,
+                a_reset_is_an_error,
+                an_error_that_was_taken_is_gone_and_the_end_stays,
+                a_loop_that_looks_at_one_bit_gets_to_a_reset,
+                a_refused_connection_is_told_of,
+                a_loop_that_looks_at_one_bit_gets_to_a_refused_connection,
+                a_connection_that_succeeds_is_writable,
+                an_unconnected_socket_is_hung_up_on_epoll_only,
+                ones_own_end_of_reading_is_read_closed,
+                ones_own_end_of_writing_is_write_closed_on_kqueue_only,
+                a_listener_is_readable_while_connections_are_pending,
+                a_socket_that_listens_after_it_was_added_tells_of_connections,
+                a_listener_that_is_shut_down_is_readable,
+                a_peer_that_is_gone_with_unread_data_is_read_closed,
+                a_datagram_peer_that_is_gone_is_no_end,
+                a_low_water_mark_is_honoured,
+                data_around_an_out_of_band_byte_is_told_of,
+            ]
+            #[cfg(target_os = "linux")]
+            oob: [
+                an_out_of_band_byte_is_priority,
+                priority_has_modes,
+            ]
+            pipes: [
+                a_pipe_with_data_is_readable,
+                a_full_pipe_is_not_writable,
+                a_pipe_is_writable_when_there_is_room_for_an_atomic_write,
+                a_pipe_without_a_reader_is_an_error,
+                a_pipe_without_a_writer_is_read_closed,
+                the_end_of_a_pipe_is_an_edge_of_its_own,
+                a_pipe_is_added_after_its_other_end_is_gone,
+                a_fifo_that_never_had_a_writer_is_silent,
+                the_last_writer_of_a_fifo_leaves,
+                a_writer_comes_back_to_a_fifo,
+            ]
+            ptys: [
+                an_idle_pty_is_writable_at_both_sides,
+                a_typed_line_is_readable_at_the_slave,
+                what_the_slave_writes_is_readable_at_the_master,
+                the_master_is_told_that_the_slave_is_closed,
+                the_slave_is_told_that_the_master_is_closed,
+            ]
+            udp: [
+                an_empty_datagram_is_readable,
+                ten_datagrams_are_one_event,
+                a_refused_datagram_is_told_of,
+                a_loop_that_only_reads_gets_to_the_error_of_a_datagram,
+                a_loop_that_only_writes_gets_to_the_error_of_a_datagram,
+            ]
+            #[cfg(target_os = "linux")]
+            linux: [
+                an_eventfd_is_ready_as_its_counter_is,
+                a_timerfd_is_readable_when_its_time_has_come,
+                a_signalfd_is_readable_while_a_signal_is_pending,
+                an_inotify_fd_is_readable_when_something_happened,
+                a_pidfd_is_readable_when_its_process_has_ended,
+            ]
+            fairness: [
+                what_a_batch_has_no_room_for_comes_later,
+                ready_fds_take_turns,
+                ready_fds_are_told_of_equally_often,
+                a_quiet_fd_is_told_of_beside_hot_ones,
+                reading_starves_no_writing,
+                all_fds_of_several_processes_are_told_of,
+            ]
+            wakers: [
+                a_wake_before_a_wait_ends_it,
+                a_wake_during_a_wait_ends_it,
+                a_wake_is_used_up_by_a_wait_that_polls,
+                a_million_wakes_are_one,
+                all_wakers_of_a_poller_are_one,
+                a_waker_wakes_no_other_poller,
+                many_threads_wake,
+                a_wake_is_never_an_event,
+                the_wakers_word_cannot_be_registered,
+                a_waker_is_no_fd_of_the_callers,
+                a_wake_beside_ready_events_loses_neither,
+                a_wake_is_not_starved_by_hot_fds,
+                a_waker_outlives_its_poller,
+                a_waker_costs_one_fd_on_epoll_and_none_on_kqueue,
+                a_wake_from_a_signal_handler_ends_the_wait,
+                a_waker_is_a_task_waker,
+                no_wake_up_is_lost_under_stress,
+            ]
+            registrars: [
+                a_registrar_answers_as_the_poller_does,
+                an_add_by_another_thread_ends_a_wait,
+                an_fd_added_by_another_thread_is_watched,
+                a_modify_by_another_thread_ends_a_wait,
+                a_delete_by_another_thread_ends_no_wait,
+                a_close_by_another_thread_ends_no_wait,
+                a_registrar_outlives_its_poller,
+                the_last_registrar_closes_the_pollers_fd,
+                one_of_several_threads_wins,
+                several_threads_register_while_the_owner_waits,
+                workers_that_arm_oneshots_again_lose_nothing,
+            ]
+            roles: [
+                a_servers_roles_come_back,
+                roles_of_ones_own_come_back,
+                every_tag_comes_back,
+                generations_come_back,
+                a_generation_tells_owners_of_a_number_apart,
+                a_word_that_does_not_decode_is_skipped,
+                a_wait_for_a_word_that_does_not_decode_is_empty,
+                words_from_elsewhere_are_delivered_or_skipped,
+                a_poller_works_boxed,
+                generic_code_needs_one_bound,
+                a_capacity_is_one_to_max_events,
+            ]
+            model: [
+                random_operations_agree_with_the_model,
+            ]
         }
     };
     (@tests $Backend:ty; $( $(#[$attribute:meta])* $module:ident: [ $($case:ident),* $(,)? ] )*) => {

@@ -192,10 +192,7 @@ pub fn the_second_direction_is_not_added_but_modified<B: Backend>() {
         for _ in 0..2 {
             let event = only(&mut poller);
             assert_eq!((event, event.generation()), (client(&here), 0));
-            assert_eq!(
-                (event.is_readable(), event.is_writable()),
-                (first.is_read(), first.is_write())
-            );
+            assert_eq!((event.is_readable(), event.is_writable()), (first.is_read(), first.is_write()));
         }
         poller.modify(other, first | second).unwrap();
         let event = only(&mut poller);

@@ -95,8 +95,8 @@ pub fn a_quiet_fd_is_told_of_beside_hot_ones<B: Backend>() {
             }
             ring(rings);
             let waits = pairs.len().div_ceil(capacity);
-            let told = (0..waits)
-                .any(|_| next(&mut poller).iter().any(|event| event.fd == quiet.as_raw_fd()));
+            let told =
+                (0..waits).any(|_| next(&mut poller).iter().any(|event| event.fd == quiet.as_raw_fd()));
             assert!(told, "not within {waits} waits of {capacity}");
             drain_open(quiet);
         }
@@ -201,12 +201,7 @@ mod several_processes {
             let output = child.stdout.as_mut().unwrap();
             let mut byte = [0];
             while !told.ends_with(READY.as_bytes()) {
-                assert_eq!(
-                    output.read(&mut byte).unwrap(),
-                    1,
-                    "{}",
-                    String::from_utf8_lossy(&told)
-                );
+                assert_eq!(output.read(&mut byte).unwrap(), 1, "{}", String::from_utf8_lossy(&told));
                 told.push(byte[0]);
             }
             Running(child)

@@ -1,177 +1,131 @@
 //! Linux's own kinds of fd. They are polled by epoll alone: no kqueue has them.
-#![cfg_attr(not(target_os = "linux"), allow(unused))]
 
-use crate::Backend;
+use std::mem::MaybeUninit;
+use std::os::fd::AsRawFd;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
-#[cfg(target_os = "linux")]
-use on_linux as system;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use pollio_core::{EventKind, EventObject, Interest, Poller};
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::fs::inotify as watch;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+};
 
-#[cfg(not(target_os = "linux"))]
-use elsewhere as system;
+use crate::fixtures::{left_out, only, silent};
+use crate::support::poller;
+use crate::{Backend, Kernel};
+
+fn client(fd: &impl AsRawFd) -> EventObject {
+    EventObject::client(fd.as_raw_fd())
+}
+
+fn no_such_fd<B: Backend>() -> bool {
+    let kqueues = [Kernel::Kqueue, Kernel::EmulatedKqueue, Kernel::LibKqueue];
+    left_out::<B>(&kqueues, "no kqueue has fds of this kind")
+}
 
 /// An eventfd: writable at 0, both in between, readable when it is full.
 pub fn an_eventfd_is_ready_as_its_counter_is<B: Backend>() {
-    system::eventfd::<B>();
+    if no_such_fd::<B>() {
+        return;
+    }
+    let mut poller = poller::<B, EventKind>();
+    let counter = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap();
+    poller.add_with(client(&counter), Interest::READ | Interest::WRITE).unwrap();
+    let mut check = |readable, writable| {
+        let event = only(&mut poller);
+        assert_eq!((event.is_readable(), event.is_writable()), (readable, writable));
+        assert!(!event.is_read_closed() && !event.is_write_closed() && !event.is_error());
+    };
+    check(false, true);
+    rustix::io::write(&counter, &1u64.to_ne_bytes()).unwrap();
+    check(true, true);
+    rustix::io::write(&counter, &(u64::MAX - 2).to_ne_bytes()).unwrap();
+    check(true, false);
+    rustix::io::read(&counter, &mut [0; 8]).unwrap();
+    check(false, true);
 }
 
 /// A timerfd is readable once its time has come, and not before.
 pub fn a_timerfd_is_readable_when_its_time_has_come<B: Backend>() {
-    system::timerfd::<B>();
+    if no_such_fd::<B>() {
+        return;
+    }
+    let mut poller = poller::<B, EventKind>();
+    let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+    let timer = timerfd_create(TimerfdClockId::Monotonic, flags).unwrap();
+    poller.add(client(&timer)).unwrap();
+    silent(&mut poller);
+    let start = Instant::now();
+    let time = Itimerspec {
+        it_interval: Timespec { tv_sec: 0, tv_nsec: 0 },
+        it_value: Timespec { tv_sec: 0, tv_nsec: 30_000_000 },
+    };
+    timerfd_settime(&timer, TimerfdTimerFlags::empty(), &time).unwrap();
+    assert!(only(&mut poller).is_readable());
+    assert!(start.elapsed() >= Duration::from_millis(30));
+    assert_eq!(rustix::io::read(&timer, &mut [0; 8]).unwrap(), 8);
+    silent(&mut poller);
 }
 
 /// A signalfd is readable while a signal is pending.
 pub fn a_signalfd_is_readable_while_a_signal_is_pending<B: Backend>() {
-    system::signalfd::<B>();
+    if no_such_fd::<B>() {
+        return;
+    }
+    let mut poller = poller::<B, EventKind>();
+    // Blocked in, and sent to, this thread alone: no other test hears of it.
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGUSR2);
+    signals.thread_block().unwrap();
+    let signalfd = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).unwrap();
+    poller.add(client(&signalfd)).unwrap();
+    silent(&mut poller);
+    nix::sys::pthread::pthread_kill(nix::sys::pthread::pthread_self(), Signal::SIGUSR2).unwrap();
+    for _ in 0..2 {
+        assert!(only(&mut poller).is_readable());
+    }
+    assert!(signalfd.read_signal().unwrap().is_some());
+    silent(&mut poller);
 }
 
 /// An inotify fd is readable when something has happened to what it watches.
 pub fn an_inotify_fd_is_readable_when_something_happened<B: Backend>() {
-    system::inotify::<B>();
+    if no_such_fd::<B>() {
+        return;
+    }
+    let mut poller = poller::<B, EventKind>();
+    let directory = tempfile::tempdir().unwrap();
+    let inotify = watch::init(watch::CreateFlags::CLOEXEC | watch::CreateFlags::NONBLOCK).unwrap();
+    watch::add_watch(&inotify, directory.path(), watch::WatchFlags::CREATE).unwrap();
+    poller.add(client(&inotify)).unwrap();
+    silent(&mut poller);
+    std::fs::write(directory.path().join("new"), b"").unwrap();
+    assert!(only(&mut poller).is_readable());
+    let mut buffer = [MaybeUninit::uninit(); 512];
+    let mut reader = watch::Reader::new(&inotify, &mut buffer);
+    assert_eq!(reader.next().unwrap().file_name().unwrap().to_bytes(), b"new");
+    silent(&mut poller);
 }
 
 /// A pidfd is readable when its process has ended, and closed for good when that was waited for.
 pub fn a_pidfd_is_readable_when_its_process_has_ended<B: Backend>() {
-    system::pidfd::<B>();
-}
-
-#[cfg(not(target_os = "linux"))]
-mod elsewhere {
-    pub(super) fn eventfd<B>() {}
-    pub(super) fn timerfd<B>() {}
-    pub(super) fn signalfd<B>() {}
-    pub(super) fn inotify<B>() {}
-    pub(super) fn pidfd<B>() {}
-}
-
-#[cfg(target_os = "linux")]
-mod on_linux {
-    use std::mem::MaybeUninit;
-    use std::os::fd::AsRawFd;
-    use std::process::{Command, Stdio};
-    use std::time::{Duration, Instant};
-
-    use nix::sys::signal::{SigSet, Signal};
-    use nix::sys::signalfd::{SfdFlags, SignalFd};
-    use pollio_core::{EventKind, EventObject, Interest, Poller};
-    use rustix::event::{EventfdFlags, eventfd as new_eventfd};
-    use rustix::fs::inotify as watch;
-    use rustix::process::{Pid, PidfdFlags, pidfd_open};
-    use rustix::time::{
-        Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
-        timerfd_settime,
-    };
-
-    use crate::fixtures::{left_out, only, silent};
-    use crate::support::poller;
-    use crate::{Backend, Kernel};
-
-    fn client(fd: &impl AsRawFd) -> EventObject {
-        EventObject::client(fd.as_raw_fd())
+    if no_such_fd::<B>() {
+        return;
     }
-
-    fn no_such_fd<B: Backend>() -> bool {
-        let kqueues = [Kernel::Kqueue, Kernel::EmulatedKqueue, Kernel::LibKqueue];
-        left_out::<B>(&kqueues, "no kqueue has fds of this kind")
-    }
-
-    pub(super) fn eventfd<B: Backend>() {
-        if no_such_fd::<B>() {
-            return;
-        }
-        let mut poller = poller::<B, EventKind>();
-        let eventfd = new_eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap();
-        poller.add_with(client(&eventfd), Interest::READ | Interest::WRITE).unwrap();
-        let mut check = |readable, writable| {
-            let event = only(&mut poller);
-            assert_eq!((event.is_readable(), event.is_writable()), (readable, writable));
-            assert!(!event.is_read_closed() && !event.is_write_closed() && !event.is_error());
-        };
-        check(false, true);
-        rustix::io::write(&eventfd, &1u64.to_ne_bytes()).unwrap();
-        check(true, true);
-        rustix::io::write(&eventfd, &(u64::MAX - 2).to_ne_bytes()).unwrap();
-        check(true, false);
-        rustix::io::read(&eventfd, &mut [0; 8]).unwrap();
-        check(false, true);
-    }
-
-    pub(super) fn timerfd<B: Backend>() {
-        if no_such_fd::<B>() {
-            return;
-        }
-        let mut poller = poller::<B, EventKind>();
-        let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
-        let timer = timerfd_create(TimerfdClockId::Monotonic, flags).unwrap();
-        poller.add(client(&timer)).unwrap();
-        silent(&mut poller);
-        let start = Instant::now();
-        let time = Itimerspec {
-            it_interval: Timespec { tv_sec: 0, tv_nsec: 0 },
-            it_value: Timespec { tv_sec: 0, tv_nsec: 30_000_000 },
-        };
-        timerfd_settime(&timer, TimerfdTimerFlags::empty(), &time).unwrap();
-        assert!(only(&mut poller).is_readable());
-        assert!(start.elapsed() >= Duration::from_millis(30));
-        assert_eq!(rustix::io::read(&timer, &mut [0; 8]).unwrap(), 8);
-        silent(&mut poller);
-    }
-
-    pub(super) fn signalfd<B: Backend>() {
-        if no_such_fd::<B>() {
-            return;
-        }
-        let mut poller = poller::<B, EventKind>();
-        // Blocked in, and sent to, this thread alone: no other test hears of it.
-        let mut signals = SigSet::empty();
-        signals.add(Signal::SIGUSR2);
-        signals.thread_block().unwrap();
-        let signalfd =
-            SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).unwrap();
-        poller.add(client(&signalfd)).unwrap();
-        silent(&mut poller);
-        nix::sys::pthread::pthread_kill(nix::sys::pthread::pthread_self(), Signal::SIGUSR2)
-            .unwrap();
-        for _ in 0..2 {
-            assert!(only(&mut poller).is_readable());
-        }
-        assert!(signalfd.read_signal().unwrap().is_some());
-        silent(&mut poller);
-    }
-
-    pub(super) fn inotify<B: Backend>() {
-        if no_such_fd::<B>() {
-            return;
-        }
-        let mut poller = poller::<B, EventKind>();
-        let directory = tempfile::tempdir().unwrap();
-        let inotify =
-            watch::init(watch::CreateFlags::CLOEXEC | watch::CreateFlags::NONBLOCK).unwrap();
-        watch::add_watch(&inotify, directory.path(), watch::WatchFlags::CREATE).unwrap();
-        poller.add(client(&inotify)).unwrap();
-        silent(&mut poller);
-        std::fs::write(directory.path().join("new"), b"").unwrap();
-        assert!(only(&mut poller).is_readable());
-        let mut buffer = [MaybeUninit::uninit(); 512];
-        let mut reader = watch::Reader::new(&inotify, &mut buffer);
-        assert_eq!(reader.next().unwrap().file_name().unwrap().to_bytes(), b"new");
-        silent(&mut poller);
-    }
-
-    pub(super) fn pidfd<B: Backend>() {
-        if no_such_fd::<B>() {
-            return;
-        }
-        let mut poller = poller::<B, EventKind>();
-        let mut child =
-            Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-        let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap();
-        poller.add(client(&pidfd)).unwrap();
-        silent(&mut poller);
-        drop(child.stdin.take());
-        assert!(only(&mut poller).is_readable());
-        child.wait().unwrap();
-        assert!(only(&mut poller).is_readable());
-        poller.delete(pidfd.as_raw_fd()).unwrap();
-        silent(&mut poller);
-    }
+    let mut poller = poller::<B, EventKind>();
+    let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap();
+    poller.add(client(&pidfd)).unwrap();
+    silent(&mut poller);
+    drop(child.stdin.take());
+    assert!(only(&mut poller).is_readable());
+    child.wait().unwrap();
+    assert!(only(&mut poller).is_readable());
+    poller.delete(pidfd.as_raw_fd()).unwrap();
+    silent(&mut poller);
 }

@@ -2,9 +2,11 @@
 
 pub mod both_directions;
 pub mod fairness;
+#[cfg(target_os = "linux")]
 pub mod linux;
 pub mod model;
 pub mod modes;
+#[cfg(target_os = "linux")]
 pub mod oob;
 pub mod pipes;
 pub mod ptys;

@@ -301,13 +301,8 @@ impl<B: Backend> Model<B> {
             connection.news(Edge::Perhaps, Edge::Perhaps);
         } else {
             assert_code(result, Ok(()));
-            connection.registration = Some(Registration {
-                object,
-                watch,
-                armed: true,
-                read: Edge::News,
-                write: Edge::News,
-            });
+            connection.registration =
+                Some(Registration { object, watch, armed: true, read: Edge::News, write: Edge::News });
         }
     }
 
@@ -403,15 +398,13 @@ pub fn random_operations_agree_with_the_model<B: Backend>() {
     loop {
         let config = Config { cases: 256, failure_persistence: None, ..Config::default() };
         let capacities = prop_oneof![Just(1), Just(2), Just(3), Just(64)];
-        let result = TestRunner::new(config).run(
-            &(capacities, vec(operation(), 1..60)),
-            |(capacity, operations)| {
+        let result =
+            TestRunner::new(config).run(&(capacities, vec(operation(), 1..60)), |(capacity, operations)| {
                 let mut model = Model::<B>::new(capacity);
                 operations.into_iter().for_each(|operation| model.run(operation));
                 model.run(Operation::Wait);
                 Ok(())
-            },
-        );
+            });
         if let Err(error) = result {
             panic!("{error}");
         }

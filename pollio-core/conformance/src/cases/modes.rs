@@ -346,13 +346,7 @@ impl Mode {
 
     /// Asserts that a readable fd that has just been registered, or modified, is reported as this mode promises.
     #[track_caller]
-    fn holds<P: Poller>(
-        self,
-        poller: &mut P,
-        peer: &UnixStream,
-        expected: EventObject,
-        case: &str,
-    ) {
+    fn holds<P: Poller>(self, poller: &mut P, peer: &UnixStream, expected: EventObject, case: &str) {
         let mut reported = |times: usize| {
             for _ in 0..times {
                 let events = next(poller);

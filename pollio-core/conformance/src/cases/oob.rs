@@ -1,23 +1,18 @@
-//! Out-of-band data: a thing of Linux's epoll (`Interest::PRIORITY`). On macOS it is not offered, for its filter
-//! fires on ordinary data too; what is promised there is that the ordinary data is told of.
+//! Out-of-band data, which `Interest::PRIORITY` watches for: on Linux's epoll only. No kqueue offers it, for its
+//! filter fires on ordinary data too.
 
-use std::io::{Read, Write};
+use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
 
 use pollio_core::{EventKind, EventObject, Interest, Poller};
 use socket2::SockRef;
 
-use crate::Backend;
-use crate::fixtures::{only, silent};
+use crate::fixtures::{left_out, only, silent};
 use crate::support::{poller, tcp_pair};
+use crate::{Backend, Kernel};
 
 /// An out-of-band byte is priority where that is watched, and nothing where it is not; taken, it is gone.
-#[cfg(target_os = "linux")]
 pub fn an_out_of_band_byte_is_priority<B: Backend>() {
-    use crate::Kernel;
-    use crate::fixtures::left_out;
-    use std::mem::MaybeUninit;
-
     let kqueues = [Kernel::Kqueue, Kernel::EmulatedKqueue, Kernel::LibKqueue];
     if left_out::<B>(&kqueues, "priority is epoll's alone, by design") {
         return;
@@ -47,16 +42,8 @@ pub fn an_out_of_band_byte_is_priority<B: Backend>() {
     silent(&mut alone);
 }
 
-/// An out-of-band byte is priority where that is watched; nowhere but on Linux.
-#[cfg(not(target_os = "linux"))]
-pub fn an_out_of_band_byte_is_priority<B: Backend>() {}
-
 /// Priority has its modes as the directions have: an edge and a oneshot are told of once.
-#[cfg(target_os = "linux")]
 pub fn priority_has_modes<B: Backend>() {
-    use crate::Kernel;
-    use crate::fixtures::left_out;
-
     let kqueues = [Kernel::Kqueue, Kernel::EmulatedKqueue, Kernel::LibKqueue];
     if left_out::<B>(&kqueues, "priority is epoll's alone, by design") {
         return;
@@ -77,26 +64,4 @@ pub fn priority_has_modes<B: Backend>() {
         poller.modify(client, interest).unwrap();
         assert!(only(&mut poller).is_priority());
     }
-}
-
-/// Priority has its modes; nowhere but on Linux.
-#[cfg(not(target_os = "linux"))]
-pub fn priority_has_modes<B: Backend>() {}
-
-/// Ordinary data around an out-of-band byte is told of, and all of it is read.
-pub fn data_around_an_out_of_band_byte_is_told_of<B: Backend>() {
-    let mut poller = poller::<B, EventKind>();
-    let (here, mut there) = tcp_pair();
-    poller.add(EventObject::client(here.as_raw_fd())).unwrap();
-    there.write_all(b"before").unwrap();
-    SockRef::from(&there).send_out_of_band(b"!").unwrap();
-    there.write_all(b"after").unwrap();
-    let mut received = Vec::new();
-    while received.len() < b"beforeafter".len() {
-        assert!(only(&mut poller).is_readable());
-        let mut buffer = [0; 64];
-        let bytes = (&here).read(&mut buffer).unwrap();
-        received.extend_from_slice(&buffer[..bytes]);
-    }
-    assert_eq!(received, b"beforeafter");
 }

@@ -7,9 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 
 use pollio_core::{EventKind, EventObject, Interest, Poller};
 
-use crate::fixtures::{
-    End, drain, drain_open, fill, left_out, one_bit_loop, only, pipe, silent, until,
-};
+use crate::fixtures::{End, drain, drain_open, fill, left_out, one_bit_loop, only, pipe, silent, until};
 use crate::support::poller;
 use crate::{Backend, Kernel};
 

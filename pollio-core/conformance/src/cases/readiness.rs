@@ -200,9 +200,8 @@ pub fn a_loop_that_only_writes_gets_to_the_error<B: Backend>() {
     let (here, there) = unix_pair();
     crate::fixtures::fill(&here);
     drop(there);
-    let error = one_bit_loop::<B, _>(&here, Interest::WRITE, EventObject::is_writable, || {
-        (&here).write(b"x").err()
-    });
+    let error =
+        one_bit_loop::<B, _>(&here, Interest::WRITE, EventObject::is_writable, || (&here).write(b"x").err());
     assert!(matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset), "{error}");
 }
 
@@ -252,9 +251,8 @@ pub fn a_loop_that_looks_at_one_bit_gets_to_a_reset<B: Backend>() {
 
     let (here, by_peer) = reset();
     by_peer();
-    let error = one_bit_loop::<B, _>(&here, Interest::WRITE, EventObject::is_writable, || {
-        (&here).write(b"x").err()
-    });
+    let error =
+        one_bit_loop::<B, _>(&here, Interest::WRITE, EventObject::is_writable, || (&here).write(b"x").err());
     let told = matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset);
     assert!(told, "{error}");
 }
@@ -421,9 +419,8 @@ pub fn a_listener_that_is_shut_down_is_readable<B: Backend>() {
         return;
     }
     shut.unwrap();
-    let error = one_bit_loop::<B, _>(&listener, Interest::READ, EventObject::is_readable, || {
-        listener.accept().err()
-    });
+    let error =
+        one_bit_loop::<B, _>(&listener, Interest::READ, EventObject::is_readable, || listener.accept().err());
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
 }
 
@@ -481,4 +478,22 @@ pub fn a_low_water_mark_is_honoured<B: Backend>() {
     assert!(event.is_readable() && !event.is_read_closed(), "{event:?}");
     assert_eq!((&here).read(&mut [0; 200]).unwrap(), 100);
     silent(&mut poller);
+}
+
+/// Ordinary data around an out-of-band byte is told of, and all of it is read.
+pub fn data_around_an_out_of_band_byte_is_told_of<B: Backend>() {
+    let mut poller = poller::<B, EventKind>();
+    let (here, mut there) = tcp_pair();
+    poller.add(EventObject::client(here.as_raw_fd())).unwrap();
+    there.write_all(b"before").unwrap();
+    SockRef::from(&there).send_out_of_band(b"!").unwrap();
+    there.write_all(b"after").unwrap();
+    let mut received = Vec::new();
+    while received.len() < b"beforeafter".len() {
+        assert!(only(&mut poller).is_readable());
+        let mut buffer = [0; 64];
+        let bytes = (&here).read(&mut buffer).unwrap();
+        received.extend_from_slice(&buffer[..bytes]);
+    }
+    assert_eq!(received, b"beforeafter");
 }

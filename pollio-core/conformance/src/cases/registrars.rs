@@ -307,8 +307,7 @@ pub fn workers_that_arm_oneshots_again_lose_nothing<B: Backend>() {
         let registrar = poller.registrar();
         let waker = poller.waker().unwrap();
         let pairs: Arc<Vec<_>> = Arc::new((0..4).map(|_| unix_pair()).collect());
-        let busy: Arc<Vec<AtomicBool>> =
-            Arc::new(pairs.iter().map(|_| AtomicBool::new(false)).collect());
+        let busy: Arc<Vec<AtomicBool>> = Arc::new(pairs.iter().map(|_| AtomicBool::new(false)).collect());
         let left = Arc::new(AtomicUsize::new(pairs.len() * BYTES));
 
         let mut queues = Vec::new();

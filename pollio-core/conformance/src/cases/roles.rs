@@ -81,8 +81,7 @@ pub fn every_tag_comes_back<B: Backend>() {
         poller.add(EventObject::new(fd.as_raw_fd(), *tag)).unwrap();
     }
     let told: HashSet<_> = next(&mut poller).into_iter().collect();
-    let all: HashSet<_> =
-        fds.iter().map(|(fd, tag)| EventObject::new(fd.as_raw_fd(), *tag)).collect();
+    let all: HashSet<_> = fds.iter().map(|(fd, tag)| EventObject::new(fd.as_raw_fd(), *tag)).collect();
     assert_eq!(told, all);
     for (fd, _) in &fds {
         poller.delete(fd.as_raw_fd()).unwrap();

@@ -112,8 +112,7 @@ pub fn a_loop_that_only_reads_gets_to_the_error_of_a_datagram<B: Backend>() {
 pub fn a_loop_that_only_writes_gets_to_the_error_of_a_datagram<B: Backend>() {
     let (one, _nobody) = refused();
     one.send(b"x").unwrap();
-    let error = one_bit_loop::<B, _>(&one, Interest::WRITE, EventObject::is_writable, || {
-        one.send(b"x").err()
-    });
+    let error =
+        one_bit_loop::<B, _>(&one, Interest::WRITE, EventObject::is_writable, || one.send(b"x").err());
     assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
 }
