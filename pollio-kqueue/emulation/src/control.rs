@@ -2,9 +2,7 @@
 //!
 //! Each is for one kqueue, named by its fd, and can be used from any thread.
 //!
-//! # Panics
-//!
-//! All of these where the fd is not a kqueue's.
+//! All of them panic where the fd is not that of a kqueue of this process.
 
 use std::collections::VecDeque;
 use std::os::fd::RawFd;
@@ -13,7 +11,7 @@ use std::ptr;
 use libc::c_int;
 use rustix::io::Errno;
 
-use crate::kernel::{Locked, State, lock};
+use crate::kernel::lock;
 use crate::kevent;
 use crate::sys::Events;
 
@@ -29,11 +27,7 @@ pub fn fail_change(kq: RawFd, errno: c_int, is_it: impl Fn(&kevent) -> bool + Se
 
 /// The next change that `is_it` finds is made, and fails with `errno` all the same: as a pipe's without a reader
 /// did with EPIPE in old versions of macOS.
-pub fn fail_change_but_make_it(
-    kq: RawFd,
-    errno: c_int,
-    is_it: impl Fn(&kevent) -> bool + Send + 'static,
-) {
+pub fn fail_change_but_make_it(kq: RawFd, errno: c_int, is_it: impl Fn(&kevent) -> bool + Send + 'static) {
     fail(kq, errno, true, Box::new(is_it));
 }
 
@@ -54,6 +48,7 @@ pub fn add_event(kq: RawFd, event: kevent) {
 
 /// The next wait returns at most `n` events, besides those of [`add_event`]: the others are left for later.
 pub fn limit_batch(kq: RawFd, n: usize) {
+    assert!(n > 0, "a wait without room looks for nothing");
     with(kq, |controls| controls.limit = Some(n));
 }
 
@@ -83,16 +78,8 @@ fn error(errno: c_int) -> Errno {
 
 #[track_caller]
 fn with<T>(kq: RawFd, f: impl FnOnce(&mut Controls) -> T) -> T {
-    let mut state: Locked = lock().expect("the emulated kernel is this process's");
-    let controls = state.controls(kq).map(f);
-    drop(state);
-    controls.expect("a kqueue")
-}
-
-impl State {
-    pub(crate) fn controls(&mut self, kq: RawFd) -> Result<&mut Controls, Errno> {
-        Ok(&mut self.kqueue(kq)?.controls)
-    }
+    let result = lock().and_then(|mut state| Ok(f(&mut state.open_kqueue(kq)?.controls)));
+    result.expect("the fd of a kqueue of this process")
 }
 
 type Finds = dyn Fn(&kevent) -> bool + Send;
@@ -106,7 +93,6 @@ pub(crate) struct Fault {
 }
 
 /// What a test has asked of a kqueue, and what it may ask for.
-#[derive(Default)]
 pub(crate) struct Controls {
     calls: usize,
     waits: usize,
@@ -121,14 +107,31 @@ pub(crate) struct Controls {
 }
 
 impl Controls {
+    pub(crate) fn new() -> Self {
+        Controls {
+            calls: 0,
+            waits: 0,
+            // Room for what a signal handler may bring, where nothing can be allocated.
+            changes: Vec::with_capacity(16),
+            calls_to_fail: Vec::new(),
+            changes_to_fail: Vec::new(),
+            interrupts: 0,
+            timeout_fails: false,
+            events: VecDeque::new(),
+            limit: None,
+        }
+    }
+
     pub(crate) fn begin_call(&mut self) -> Result<(), Errno> {
         self.calls += 1;
         let this = self.calls_to_fail.iter().position(|(call, _)| *call == self.calls);
         this.map_or(Ok(()), |this| Err(self.calls_to_fail.remove(this).1))
     }
 
-    pub(crate) fn begin_changes(&mut self) {
-        self.changes.clear();
+    pub(crate) fn begin_changes(&mut self, n: usize) {
+        if n > 0 {
+            self.changes.clear();
+        }
     }
 
     pub(crate) fn begin_change(&mut self, change: &kevent) -> Option<Fault> {

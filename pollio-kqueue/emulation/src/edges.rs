@@ -53,13 +53,14 @@ impl Edges {
         }
     }
 
-    /// Watches both sides of a file. EPERM where its type has no edges.
-    pub(crate) fn watch(&self, token: Token) -> Result<(), Errno> {
-        let flags = epoll::EventFlags::ET;
-        for (side, flags) in [
-            (Side::Read, flags | epoll::EventFlags::IN | epoll::EventFlags::RDHUP),
-            (Side::Write, flags | epoll::EventFlags::OUT),
-        ] {
+    /// Watches a file: for edges of both its sides, or only to know it again. EPERM where its type has no edges.
+    pub(crate) fn watch(&self, token: Token, has_edges: bool) -> Result<(), Errno> {
+        let [reads, writes] = match has_edges {
+            true => [epoll::EventFlags::IN | epoll::EventFlags::RDHUP, epoll::EventFlags::OUT],
+            false => [epoll::EventFlags::empty(); 2],
+        };
+        for (side, flags) in [(Side::Read, reads), (Side::Write, writes)] {
+            let flags = flags | epoll::EventFlags::ET;
             let (epoll, file) = (self.epoll(side), named(token.fd)?);
             match epoll::add(epoll, file, token.word(), flags) {
                 // A dup kept the file on watch after its number was closed, and it got the same number again.

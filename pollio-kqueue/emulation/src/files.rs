@@ -16,7 +16,6 @@ pub(crate) struct File {
     pub(crate) token: Token,
     identity: Identity,
     pub(crate) subject: Subject,
-    /// The kqueues that have a knote on each side.
     reads: Vec<RawFd>,
     writes: Vec<RawFd>,
 }
@@ -28,8 +27,6 @@ pub(crate) enum Identity {
     Watched,
     /// It has no edges: device and inode.
     Inode(u64, u64),
-    /// A kqueue's `id`.
-    Kqueue(u64),
 }
 
 impl File {
@@ -43,53 +40,57 @@ impl File {
             FileType::Socket => Subject::Socket(Socket {
                 is_unix: sockopt::socket_domain(fd)? == AddressFamily::UNIX,
                 is_stream: sockopt::socket_type(fd)? == SocketType::STREAM,
-                connects: matches!(
-                    sockopt::socket_type(fd)?,
-                    SocketType::STREAM | SocketType::SEQPACKET
-                ),
+                connects: matches!(sockopt::socket_type(fd)?, SocketType::STREAM | SocketType::SEQPACKET),
             }),
             FileType::Fifo => {
                 let mode = fcntl_getfl(fd)? & OFlags::RWMODE;
-                Subject::Pipe(Pipe {
-                    reads: mode != OFlags::WRONLY,
-                    writes: mode != OFlags::RDONLY,
-                })
+                Subject::Pipe(Pipe { reads: mode != OFlags::WRONLY, writes: mode != OFlags::RDONLY })
             }
             FileType::RegularFile => Subject::Regular,
             // vn_kqfilter (vfs_vnops.c): neither FIFO, regular file nor a device that takes knotes.
             FileType::Directory | FileType::Symlink => return Err(Errno::INVAL),
             _ => Subject::Device,
         };
-        let identity = match edges.watch(token) {
+        let identity = match edges.watch(token, true) {
             Ok(()) => Identity::Watched,
-            Err(Errno::PERM) if subject == Subject::Regular => {
-                Identity::Inode(stat.st_dev, stat.st_ino)
-            }
+            Err(Errno::PERM) if subject == Subject::Regular => Identity::Inode(stat.st_dev, stat.st_ino),
             Err(Errno::PERM) => return Err(Errno::INVAL),
             Err(Errno::NOSPC) => return Err(Errno::NOMEM),
             Err(error) => return Err(error),
         };
-        Ok(File { token, identity, subject, reads: Vec::new(), writes: Vec::new() })
+        Ok(File::new(token, identity, subject))
     }
 
-    pub(crate) fn kqueue(token: Token, id: u64) -> Self {
-        let identity = Identity::Kqueue(id);
-        File { token, identity, subject: Subject::Kqueue, reads: Vec::new(), writes: Vec::new() }
+    pub(crate) fn kqueue(token: Token, edges: &Edges) -> Result<Self, Errno> {
+        // Posted by the emulation itself.
+        edges.watch(token, false)?;
+        Ok(File::new(token, Identity::Watched, Subject::Kqueue))
     }
 
-    /// Whether its number is its own still. A kqueue that has it is given by its id.
-    pub(crate) fn is_open(&self, edges: &Edges, kqueue: impl FnOnce() -> Option<u64>) -> bool {
+    fn new(token: Token, identity: Identity, subject: Subject) -> Self {
+        File { token, identity, subject, reads: Vec::new(), writes: Vec::new() }
+    }
+
+    /// Whether its number is its own still.
+    pub(crate) fn is_open(&self, edges: &Edges) -> bool {
         let fd = self.token.fd;
         match self.identity {
             Identity::Watched => edges.watches(fd),
-            Identity::Inode(device, inode) => named(fd)
-                .and_then(fstat)
-                .is_ok_and(|stat| (stat.st_dev, stat.st_ino) == (device, inode)),
-            Identity::Kqueue(id) => kqueue() == Some(id),
+            Identity::Inode(device, inode) => {
+                named(fd).and_then(fstat).is_ok_and(|stat| (stat.st_dev, stat.st_ino) == (device, inode))
+            }
         }
     }
 
-    pub(crate) fn knotes(&mut self, side: Side) -> &mut Vec<RawFd> {
+    /// The kqueues that have a knote on this side.
+    pub(crate) fn knotes(&self, side: Side) -> &[RawFd] {
+        match side {
+            Side::Read => &self.reads,
+            Side::Write => &self.writes,
+        }
+    }
+
+    pub(crate) fn knotes_mut(&mut self, side: Side) -> &mut Vec<RawFd> {
         match side {
             Side::Read => &mut self.reads,
             Side::Write => &mut self.writes,

@@ -136,7 +136,7 @@ pub(crate) fn kevent(
 ) -> Result<c_int, Errno> {
     let deadline = Deadline::new(timeout)?;
     let mut state = lock()?;
-    state.controls(kq)?.begin_call()?;
+    state.open_kqueue(kq)?.controls.begin_call()?;
     let wants_events = events.has_room();
     state.apply(kq, changes, events)?;
     // kevent_internal: a list that was answered with receipts does not wait.
@@ -149,10 +149,15 @@ pub(crate) fn kevent(
 
 impl State {
     /// `kevent_get_kqfile`
-    pub(crate) fn kqueue(&mut self, kq: RawFd) -> Result<&mut Kqueue, Errno> {
+    pub(crate) fn open_kqueue(&mut self, kq: RawFd) -> Result<&mut Kqueue, Errno> {
         if !self.is_kqueue(kq) {
             return Err(Errno::BADF);
         }
+        self.kqueue(kq)
+    }
+
+    /// The kqueue whose number has been found to be its own still.
+    pub(crate) fn kqueue(&mut self, kq: RawFd) -> Result<&mut Kqueue, Errno> {
         self.kqueues.get_mut(&kq).ok_or(Errno::BADF)
     }
 
@@ -164,6 +169,12 @@ impl State {
     fn set_light(&self, kq: RawFd, lit: bool) -> Result<(), Errno> {
         let flags = if lit { epoll::EventFlags::IN } else { epoll::EventFlags::empty() };
         epoll::modify(named(kq)?, &self.light, epoll::EventData::new_u64(0), flags)
+    }
+
+    fn unsettle(&mut self, kq: RawFd) {
+        if self.unsettled.last() != Some(&kq) {
+            self.unsettled.push(kq);
+        }
     }
 
     /// A kqueue is readable while events wait in it: `kqueue_select`.
@@ -180,8 +191,7 @@ impl State {
 
     /// `kqueue_dealloc` of each kqueue that was closed since.
     fn bury(&mut self) {
-        let closed: Vec<_> =
-            self.kqueues.keys().copied().filter(|kq| !self.is_kqueue(*kq)).collect();
+        let closed: Vec<_> = self.kqueues.keys().copied().filter(|kq| !self.is_kqueue(*kq)).collect();
         for kq in closed {
             self.drop_knotes(kq);
             self.kqueues.remove(&kq);
@@ -189,13 +199,8 @@ impl State {
     }
 
     fn drop_knotes(&mut self, kq: RawFd) {
-        let keys: Vec<_> = self
-            .kqueues
-            .get(&kq)
-            .into_iter()
-            .flat_map(|kqueue| kqueue.knotes.keys())
-            .copied()
-            .collect();
+        let keys: Vec<_> =
+            self.kqueues.get(&kq).into_iter().flat_map(|kqueue| kqueue.knotes.keys()).copied().collect();
         for key in keys {
             self.drop_knote(kq, key);
         }
@@ -205,11 +210,11 @@ impl State {
     pub(crate) fn drop_knote(&mut self, kq: RawFd, key: Key) {
         if let Some(kqueue) = self.kqueues.get_mut(&kq) {
             kqueue.remove(key);
-            self.unsettled.push(kq);
+            self.unsettle(kq);
         }
         let Some((fd, side)) = key.file() else { return };
         let Some(file) = self.files.get_mut(&fd) else { return };
-        file.knotes(side).retain(|other| *other != kq);
+        file.knotes_mut(side).retain(|other| *other != kq);
         if file.is_unused() {
             if let Some(file) = self.files.remove(&fd) {
                 file.close(&self.edges);
@@ -221,12 +226,10 @@ impl State {
     /// here, as `knote_fdclose` would have done at once.
     pub(crate) fn file(&mut self, fd: RawFd) -> Option<&mut File> {
         let file = self.files.get(&fd)?;
-        let kqueue =
-            || self.kqueues.get(&fd).filter(|_| self.is_kqueue(fd)).map(|kqueue| kqueue.id);
-        if !file.is_open(&self.edges, kqueue) {
+        if !file.is_open(&self.edges) {
             for side in [Side::Read, Side::Write] {
-                let knotes = self.files.get_mut(&fd).map(|file| std::mem::take(file.knotes(side)));
-                for kq in knotes.into_iter().flatten() {
+                let knotes = self.files.get(&fd)?.knotes(side).to_owned();
+                for kq in knotes {
                     self.drop_knote(kq, Key::of_file(fd, side));
                 }
             }
@@ -239,9 +242,10 @@ impl State {
         if self.file(fd).is_none() {
             self.files_opened = self.files_opened.wrapping_add(1);
             let token = Token { fd, serial: self.files_opened };
-            let file = match self.kqueue(fd) {
-                Ok(kqueue) => File::kqueue(token, kqueue.id),
-                Err(_) => File::open(token, &self.edges)?,
+            let file = if self.is_kqueue(fd) {
+                File::kqueue(token, &self.edges)?
+            } else {
+                File::open(token, &self.edges)?
             };
             self.files.insert(fd, file);
         }
@@ -271,14 +275,14 @@ impl State {
     fn post(&mut self, fd: RawFd, side: Side) {
         let Some(file) = self.file(fd) else { return };
         let key = Key::of_file(fd, side);
-        let kqueues = std::mem::take(file.knotes(side));
+        let kqueues = std::mem::take(file.knotes_mut(side));
         for kq in &kqueues {
             if self.look(*kq, key).is_some() {
                 self.activate(*kq, key);
             }
         }
         if let Some(file) = self.files.get_mut(&fd) {
-            *file.knotes(side) = kqueues;
+            *file.knotes_mut(side) = kqueues;
         }
     }
 
@@ -300,7 +304,7 @@ impl State {
     /// `kqfile_wakeup`, where a queue is no longer empty: wakes who waits for the kqueue, and posts to the kqueues
     /// that it is nested in.
     pub(crate) fn wake_up(&mut self, kq: RawFd, woke: bool) {
-        self.unsettled.push(kq);
+        self.unsettle(kq);
         if woke {
             self.post(kq, Side::Read);
         }

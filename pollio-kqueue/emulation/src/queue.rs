@@ -34,7 +34,7 @@ impl Kqueue {
             suppressed: Vec::new(),
             level: 0,
             lit: false,
-            controls: Controls::default(),
+            controls: Controls::new(),
         }
     }
 

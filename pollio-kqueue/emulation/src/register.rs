@@ -2,16 +2,16 @@
 
 use std::os::fd::RawFd;
 
-use rustix::io::Errno;
+use rustix::io::{Errno, fcntl_getfd};
 
 use crate::edges::Side;
-use crate::filters::{Subject, user};
+use crate::filters::user;
 use crate::kernel::State;
 use crate::knote::{Key, Knote};
-use crate::sys::{Changes, Events};
+use crate::sys::{Changes, Events, named};
 use crate::{
-    EV_ADD, EV_DELETE, EV_DISABLE, EV_ENABLE, EV_ERROR, EV_RECEIPT, EVFILT_READ, EVFILT_USER,
-    EVFILT_WRITE, kevent,
+    EV_ADD, EV_DELETE, EV_DISABLE, EV_ENABLE, EV_ERROR, EV_RECEIPT, EVFILT_READ, EVFILT_USER, EVFILT_WRITE,
+    kevent,
 };
 
 /// Bits that the user cannot set: EV_SYSFLAGS.
@@ -32,7 +32,7 @@ impl State {
         mut changes: Changes,
         events: &mut Events,
     ) -> Result<(), Errno> {
-        self.controls(kq)?.begin_changes();
+        self.kqueue(kq)?.controls.begin_changes(changes.left());
         while let Some(change) = changes.next() {
             let mut change = change?;
             let result = self.change(kq, &mut change);
@@ -49,7 +49,7 @@ impl State {
 
     /// One change, with the faults that a test has asked for.
     fn change(&mut self, kq: RawFd, change: &mut kevent) -> Result<(), Errno> {
-        let fault = self.controls(kq)?.begin_change(change);
+        let fault = self.kqueue(kq)?.controls.begin_change(change);
         change.flags &= !EV_SYSFLAGS;
         match fault {
             None => self.register(kq, change),
@@ -104,17 +104,16 @@ impl State {
             self.kqueue(kq)?.insert(knote);
             return Ok(active);
         };
-        let subject = self.open_file(fd)?.subject;
-        let nests = if subject == Subject::Kqueue { self.nest(kq, fd, side) } else { Ok(()) };
-        // kq_add_knote: beyond what an fd can be.
-        let is_fd = if key.ident == fd as usize { Ok(()) } else { Err(Errno::INVAL) };
-        let file = self.open_file(fd)?;
-        file.knotes(side).push(kq);
-        self.kqueue(kq)?.insert(knote);
-        if let Err(error) = nests.and(is_fd) {
-            self.drop_knote(kq, key);
-            return Err(error);
+        // kq_add_knote: the fd is open, but the ident is beyond what an fd can be.
+        if key.ident != fd as usize {
+            fcntl_getfd(named(fd)?)?;
+            return Err(Errno::INVAL);
         }
+        if self.is_kqueue(fd) {
+            self.nest(kq, fd, side)?;
+        }
+        self.open_file(fd)?.knotes_mut(side).push(kq);
+        self.kqueue(kq)?.insert(knote);
         Ok(self.look(kq, key).is_some())
     }
 
@@ -128,7 +127,7 @@ impl State {
         if parent.level > 0 && parent.level < level {
             return Err(Errno::INVAL);
         }
-        let parents = parent.level.max(2);
+        let parents = if parent.level == 0 { 2 } else { parent.level };
         if parents <= level && level >= MAX_NESTED_KQ {
             return Err(Errno::INVAL);
         }

@@ -13,14 +13,9 @@ use crate::{EV_CLEAR, EV_DISPATCH, EV_ONESHOT, kevent};
 
 impl Locked {
     /// `kqueue_scan`: hands out what is ready, and blocks until something is.
-    pub(crate) fn wait(
-        mut self,
-        kq: RawFd,
-        events: &mut Events,
-        deadline: &Deadline,
-    ) -> Result<(), Errno> {
+    pub(crate) fn wait(mut self, kq: RawFd, events: &mut Events, deadline: &Deadline) -> Result<(), Errno> {
         let id = self.kqueue(kq)?.id;
-        let most = self.controls(kq)?.begin_wait(events)?;
+        let most = self.kqueue(kq)?.controls.begin_wait(events)?;
         loop {
             let time_is_up = deadline.has_passed();
             self.post_edges();
@@ -29,12 +24,12 @@ impl Locked {
                 return Ok(());
             }
             if time_is_up {
-                return self.controls(kq)?.time_out();
+                return self.kqueue(kq)?.controls.time_out();
             }
-            self.controls(kq)?.begin_block()?;
+            self.kqueue(kq)?.controls.begin_block()?;
             self = self.block(kq, deadline)?;
             // Closed meanwhile: KQ_DRAIN.
-            if self.kqueue(kq)?.id != id {
+            if self.open_kqueue(kq)?.id != id {
                 return Err(Errno::BADF);
             }
         }

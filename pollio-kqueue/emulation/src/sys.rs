@@ -38,6 +38,10 @@ pub(crate) unsafe fn lists(
 }
 
 impl Changes {
+    pub(crate) fn left(&self) -> usize {
+        self.left
+    }
+
     pub(crate) fn next(&mut self) -> Option<Result<kevent, Errno>> {
         self.left = self.left.checked_sub(1)?;
         if self.next.is_null() {
@@ -114,9 +118,7 @@ impl SignalsHeld {
         let timeout = timeout.as_ref().map_or(ptr::null(), ptr::from_ref);
         // SAFETY: one `pollfd`, a time or null, and an initialised set.
         match unsafe { libc::ppoll(&mut fds, 1, timeout, &self.before) } {
-            -1 => {
-                Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INTR))
-            }
+            -1 => Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INTR)),
             _ => Ok(()),
         }
     }

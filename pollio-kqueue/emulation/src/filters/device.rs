@@ -5,18 +5,19 @@ use std::os::fd::RawFd;
 use rustix::event::PollFlags;
 
 use super::{bytes, poll_now};
+use crate::EV_EOF;
 use crate::edges::Side;
 use crate::knote::Knote;
 
 pub(super) fn look(knote: &mut Knote, fd: RawFd, side: Side) -> Option<isize> {
     let seen = poll_now(fd);
-    // TS_ZOMBIE
+    // TS_ZOMBIE. From then on the filter is active for good.
     if seen.contains(PollFlags::HUP) {
         knote.end(0);
     }
-    match side {
-        Side::Read if seen.contains(PollFlags::HUP) => Some(bytes(fd)),
-        Side::Read => seen.contains(PollFlags::IN).then(|| bytes(fd).max(1)),
-        Side::Write => seen.intersects(PollFlags::OUT | PollFlags::HUP).then_some(1),
-    }
+    let (ready, data) = match side {
+        Side::Read => (PollFlags::IN, bytes(fd)),
+        Side::Write => (PollFlags::OUT, 1),
+    };
+    (seen.contains(ready) || knote.has(EV_EOF)).then_some(data)
 }

@@ -28,13 +28,7 @@ pub(crate) enum Subject {
 impl Subject {
     /// The event's `data` where the filter is active. Sets EV_EOF and the error on the knote, as the kernel's
     /// filters do. `pending` is how many events wait in the kqueue that the fd may be.
-    pub(crate) fn look(
-        self,
-        knote: &mut Knote,
-        fd: RawFd,
-        side: Side,
-        pending: usize,
-    ) -> Option<isize> {
+    pub(crate) fn look(self, knote: &mut Knote, fd: RawFd, side: Side, pending: usize) -> Option<isize> {
         match self {
             Subject::Socket(socket) => socket.look(knote, fd, side),
             Subject::Pipe(pipe) => pipe.look(knote, fd, side),
@@ -49,8 +43,7 @@ impl Subject {
 /// What poll(2) says of the fd just now.
 fn poll_now(fd: RawFd) -> PollFlags {
     let Ok(file) = named(fd) else { return PollFlags::empty() };
-    let mut fds =
-        [PollFd::from_borrowed_fd(file, PollFlags::IN | PollFlags::OUT | PollFlags::RDHUP)];
+    let mut fds = [PollFd::from_borrowed_fd(file, PollFlags::IN | PollFlags::OUT | PollFlags::RDHUP)];
     match poll(&mut fds, Some(&Timespec::default())) {
         Ok(1) => fds[0].revents(),
         _ => PollFlags::empty(),

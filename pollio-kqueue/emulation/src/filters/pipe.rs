@@ -34,8 +34,7 @@ impl Pipe {
             Side::Write if self.writes => {
                 let size = named(fd).and_then(fcntl_getpipe_size).unwrap_or(0);
                 let data = isize::try_from(size).unwrap_or(isize::MAX) - bytes(fd);
-                (seen.contains(PollFlags::OUT) && data >= knote.low_watermark(PIPE_BUF))
-                    .then_some(data)
+                (seen.contains(PollFlags::OUT) && data >= knote.low_watermark(PIPE_BUF)).then_some(data)
             }
             // The wrong end: EVFILTID_PIPE_N, which fires when the pipe dies.
             _ => None,

@@ -77,9 +77,7 @@ impl State {
 
     /// A socket that has yet to connect is hung up on Linux, but not shut down.
     fn never_connected(&self) -> bool {
-        self.socket.connects
-            && self.seen.contains(PollFlags::HUP)
-            && !self.seen.contains(PollFlags::RDHUP)
+        self.socket.connects && self.seen.contains(PollFlags::HUP) && !self.seen.contains(PollFlags::RDHUP)
     }
 
     /// SS_CANTRCVMORE

@@ -2,8 +2,7 @@
 
 use crate::knote::Knote;
 use crate::{
-    EV_CLEAR, NOTE_FFAND, NOTE_FFCOPY, NOTE_FFCTRLMASK, NOTE_FFLAGSMASK, NOTE_FFOR, NOTE_TRIGGER,
-    kevent,
+    EV_CLEAR, NOTE_FFAND, NOTE_FFCOPY, NOTE_FFCTRLMASK, NOTE_FFLAGSMASK, NOTE_FFOR, NOTE_TRIGGER, kevent,
 };
 
 /// `filt_userattach`

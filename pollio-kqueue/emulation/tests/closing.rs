@@ -1,0 +1,161 @@
+//! Closed and reused fds, of files and of kqueues: `knote_fdclose`, `kqueue_dealloc`.
+#![cfg(target_os = "linux")]
+
+mod common;
+
+use std::io::{Write, pipe};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use common::*;
+use pollio_kqueue_emulation::*;
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::io::dup2;
+
+/// An end with a byte to read, and its peer.
+fn ready() -> (UnixStream, UnixStream) {
+    let (here, mut there) = UnixStream::pair().unwrap();
+    there.write_all(b"x").unwrap();
+    (here, there)
+}
+
+#[test]
+fn a_close_drops_the_filters() {
+    let (kq, (here, _there)) = (Kq::new(), ready());
+    let changes = [add(&here, EVFILT_READ), add(&here, EVFILT_WRITE)];
+    kq.change(&changes).unwrap();
+    drop(here);
+    kq.silent();
+    assert!(!kq.is_readable());
+    for change in changes {
+        fails(kq.change(&[kevent { flags: EV_DELETE, ..change }]), ENOENT);
+        fails(kq.change(&[kevent { flags: 0, ..change }]), ENOENT);
+    }
+}
+
+#[test]
+fn a_close_drops_the_filters_though_a_dup_lives() {
+    let (kq, (here, mut there)) = (Kq::new(), ready());
+    kq.change(&[add(&here, EVFILT_READ)]).unwrap();
+    let dup = here.try_clone().unwrap();
+    let delete = on(&here, EVFILT_READ, EV_DELETE);
+    drop(here);
+    there.write_all(b"x").unwrap();
+    assert!(kq.wait(1, Some(Duration::from_millis(10))).is_empty());
+    fails(kq.change(&[delete]), ENOENT);
+    kq.change(&[add(&dup, EVFILT_READ)]).unwrap();
+    assert_eq!(kq.event().data, 2);
+}
+
+/// Of each kind of file: what tells one from another differs.
+#[test]
+fn a_reused_number_has_none_of_the_filters_before() {
+    let files: [fn() -> OwnedFd; 5] = [
+        || ready().0.into(),
+        || pipe().unwrap().0.into(),
+        || memfd_create("file", MemfdFlags::CLOEXEC).unwrap(),
+        || eventfd(1, EventfdFlags::CLOEXEC).unwrap(),
+        || {
+            let inner = Kq::new();
+            inner.change(&[kevent { fflags: NOTE_TRIGGER, ..user(1) }]).unwrap();
+            inner.into_inner()
+        },
+    ];
+    for (first, second) in files.into_iter().flat_map(|a| files.map(|b| (a, b))) {
+        let kq = Kq::new();
+        let (mut file, next) = (first(), second());
+        kq.change(&[with_udata(add(&file, EVFILT_READ), 1)]).unwrap();
+        dup2(&next, &mut file).unwrap();
+        fails(kq.change(&[on(&file, EVFILT_READ, EV_DELETE)]), ENOENT);
+        let replaced = first();
+        kq.change(&[with_udata(add(&replaced, EVFILT_READ), 2)]).unwrap();
+        let mut replaced = replaced;
+        dup2(&next, &mut replaced).unwrap();
+        kq.silent();
+    }
+}
+
+#[test]
+fn a_reused_number_can_be_added() {
+    let (kq, (mut here, _there)) = (Kq::new(), ready());
+    kq.change(&[with_udata(on(&here, EVFILT_READ, EV_ADD | EV_DISPATCH), 1)]).unwrap();
+    kq.event();
+    let (next, mut peer) = ready();
+    let mut owned = OwnedFd::from(here);
+    dup2(&next, &mut owned).unwrap();
+    here = owned.into();
+    kq.change(&[with_udata(add(&here, EVFILT_READ), 2)]).unwrap();
+    peer.write_all(b"x").unwrap();
+    let event = kq.event();
+    assert_eq!((event.udata.addr(), event.flags, event.data), (2, EV_ADD, 2));
+}
+
+#[test]
+fn a_closed_file_leaves_the_queue_to_the_others() {
+    let (kq, (a, _peer_a), (b, _peer_b)) = (Kq::new(), ready(), ready());
+    kq.change(&[add(&a, EVFILT_READ), add(&b, EVFILT_READ)]).unwrap();
+    drop(a);
+    assert_eq!(idents(&kq.batch(1)), [b.as_raw_fd() as usize]);
+}
+
+#[test]
+fn an_fd_may_be_in_several_kqueues() {
+    let (here, mut there) = UnixStream::pair().unwrap();
+    let kqs = [Kq::new(), Kq::new(), Kq::new()];
+    for kq in &kqs {
+        kq.change(&[on(&here, EVFILT_READ, EV_ADD | EV_CLEAR)]).unwrap();
+    }
+    there.write_all(b"x").unwrap();
+    for kq in &kqs {
+        kq.event();
+        kq.silent();
+    }
+    let [first, others @ ..] = &kqs;
+    first.change(&[on(&here, EVFILT_READ, EV_DELETE)]).unwrap();
+    there.write_all(b"x").unwrap();
+    first.silent();
+    for kq in others {
+        kq.event();
+    }
+    let ident = here.as_raw_fd() as usize;
+    drop(here);
+    for kq in others {
+        fails(kq.change(&[change(ident, EVFILT_READ, EV_DELETE)]), ENOENT);
+    }
+}
+
+#[test]
+fn a_kqueue_that_is_closed_is_ebadf_and_its_number_starts_afresh() {
+    let (here, _there) = ready();
+    let kq = Kq::new();
+    let number = kq.as_raw_fd();
+    kq.change(&[add(&here, EVFILT_READ), user(1)]).unwrap();
+    drop(kq);
+    // Others may get the number meanwhile: then it is a kqueue, or not.
+    let new: Vec<_> = (0..50).map(|_| Kq::new()).collect();
+    for kq in new.iter().filter(|kq| kq.as_raw_fd() == number) {
+        kq.silent();
+        fails(kq.change(&[on(&here, EVFILT_READ, EV_DELETE)]), ENOENT);
+        fails(kq.change(&[trigger(1)]), ENOENT);
+    }
+}
+
+#[test]
+fn a_file_on_a_kqueues_number_is_no_kqueue_and_left_alone() {
+    let (mut socket, mut peer) = UnixStream::pair().unwrap();
+    let (watched, mut there) = UnixStream::pair().unwrap();
+    let kq = Kq::new();
+    kq.change(&[add(&watched, EVFILT_READ)]).unwrap();
+    let mut number = kq.into_inner();
+    dup2(&socket, &mut number).unwrap();
+    there.write_all(b"x").unwrap();
+    fails(call(number.as_raw_fd(), &[], &mut [nothing()], None), EBADF);
+    peer.write_all(b"y").unwrap();
+    socket.set_nonblocking(true).unwrap();
+    take(&mut socket, 1);
+    peer.set_nonblocking(true).unwrap();
+    let error = std::io::Read::read(&mut peer, &mut [0]).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(EAGAIN));
+}
