@@ -78,6 +78,17 @@ impl WakeFlag {
     }
 }
 
+/// What one system call of a wait came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// There is something to tell, or a waker has fired: the wait is over.
+    Over,
+    /// Nothing came in the time that was given.
+    TimeUp,
+    /// What came is nothing to tell: go on with the time that is left.
+    GoOn,
+}
+
 /// The time that a wait has left, across interruptions.
 ///
 /// No clock is read for a wait that polls or that blocks for ever.
@@ -106,6 +117,29 @@ impl Countdown {
     #[inline]
     pub fn left(&self) -> Option<Duration> {
         self.left
+    }
+
+    /// Waits by way of `once`, a single system call that is given a time-out of at most `longest`: again after a
+    /// signal, after a time-out that was only a part, and where it says so.
+    ///
+    /// # Errors
+    ///
+    /// Those of `once`, but for `Interrupted`.
+    pub fn run(
+        mut self,
+        longest: Duration,
+        mut once: impl FnMut(Option<Duration>) -> io::Result<Look>,
+    ) -> io::Result<()> {
+        loop {
+            let part = self.left.map(|left| left.min(longest));
+            match once(part) {
+                Ok(Look::Over) => return Ok(()),
+                Ok(Look::TimeUp) if part == self.left => return Ok(()),
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+                _ if self.resume() => {}
+                _ => return Ok(()),
+            }
+        }
     }
 
     /// After a call that ended before its time: sets the time that is left, and says whether to go on.

@@ -29,6 +29,13 @@ impl Interest {
     #[cfg(target_os = "linux")]
     pub const PRIORITY: Interest = Interest(PRIORITY);
 
+    /// The same as `|`, for constants.
+    #[inline]
+    #[must_use]
+    pub const fn union(self, other: Interest) -> Interest {
+        Interest(self.0 | other.0)
+    }
+
     /// Edge-triggered: report the fd when it becomes ready, or more so, instead of while it is. Read or
     /// write until `WouldBlock` before waiting again.
     #[inline]
@@ -86,7 +93,7 @@ impl BitOr for Interest {
 
     #[inline]
     fn bitor(self, other: Interest) -> Interest {
-        Interest(self.0 | other.0)
+        self.union(other)
     }
 }
 
@@ -99,11 +106,8 @@ impl BitOrAssign for Interest {
 
 impl fmt::Debug for Interest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let directions = [
-            (self.is_read(), "READ"),
-            (self.is_write(), "WRITE"),
-            (self.is_priority(), "PRIORITY"),
-        ];
+        let directions =
+            [(self.is_read(), "READ"), (self.is_write(), "WRITE"), (self.is_priority(), "PRIORITY")];
         let mut separator = "";
         for (_, name) in directions.iter().filter(|(watched, _)| *watched) {
             write!(f, "{separator}{name}")?;

@@ -146,11 +146,8 @@ pub trait Poller<K: Tag = EventKind> {
     /// # Errors
     ///
     /// As for [`wait`](Self::wait); `events` is then empty.
-    fn wait_into(
-        &mut self,
-        events: &mut Vec<EventObject<K>>,
-        timeout: Option<Duration>,
-    ) -> io::Result<usize>;
+    fn wait_into(&mut self, events: &mut Vec<EventObject<K>>, timeout: Option<Duration>)
+    -> io::Result<usize>;
 
     /// A handle that ends a `wait` from anywhere. Every call hands out the same waker, which costs one fd on
     /// Linux (an eventfd) and none on macOS, from the first call on.

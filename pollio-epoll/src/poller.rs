@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 use std::{fmt, io};
 
-use pollio_core::backend::{Countdown, WAKE_WORD, check_capacity};
+use pollio_core::backend::{Countdown, Look, WAKE_WORD, check_capacity};
 use pollio_core::{EventKind, EventObject, Interest, MAX_EVENTS, Poller, Register, Tag};
 
 use crate::{Registrar, Waker, events, sys};
@@ -16,7 +16,7 @@ use crate::{Registrar, Waker, events, sys};
 /// watched, by its fd, by another poller.
 pub struct EpollPoller<K = EventKind> {
     registrar: Registrar<K>,
-    /// Made on the first demand. The cell is also what makes the poller not `Sync`.
+    /// Made on the first demand. The cell is also what keeps the poller from being `Sync`.
     waker: OnceCell<Waker>,
     events: sys::Events,
     /// The longest time-out given to one system call; tests shorten it.
@@ -143,20 +143,11 @@ impl<K: Tag> EpollPoller<K> {
         }
     }
 
-    fn block_until(&mut self, mut countdown: Countdown) -> io::Result<()> {
-        loop {
-            let left = countdown.left();
-            match self.block_once(left) {
-                Ok(()) if !self.events.ready().is_empty() => return Ok(()),
-                Ok(()) if left.is_none_or(|left| left <= self.longest) => return Ok(()),
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-            if !countdown.resume() {
-                return Ok(());
-            }
-        }
+    fn block_until(&mut self, countdown: Countdown) -> io::Result<()> {
+        countdown.run(self.longest, |timeout| {
+            self.block_once(timeout)?;
+            Ok(if self.events.ready().is_empty() { Look::TimeUp } else { Look::Over })
+        })
     }
 
     /// One system call. Only a part of a millisecond needs `epoll_pwait2`, which costs more.
@@ -165,7 +156,6 @@ impl<K: Tag> EpollPoller<K> {
         let Some(timeout) = timeout else {
             return sys::epoll_wait(&self.registrar.epoll, &mut self.events, -1);
         };
-        let timeout = timeout.min(self.longest);
         if self.nanoseconds && timeout.subsec_nanos() % NANOS_PER_MILLI != 0 {
             match sys::epoll_pwait2(&self.registrar.epoll, &mut self.events, timeout) {
                 // ENOSYS before Linux 5.11; EPERM from seccomp profiles that do not know it.
@@ -254,17 +244,3 @@ impl<K> fmt::Debug for EpollPoller<K> {
             .finish_non_exhaustive()
     }
 }
-
-/// `Send`, and not `Sync`: the second implementation would be ambiguous if it were.
-const _: () = {
-    const fn send<T: Send>() {}
-    send::<EpollPoller>();
-
-    trait NotSync<Marker> {
-        const HOLDS: () = ();
-    }
-    struct IsSync;
-    impl<T> NotSync<()> for T {}
-    impl<T: Sync> NotSync<IsSync> for T {}
-    <EpollPoller as NotSync<_>>::HOLDS
-};

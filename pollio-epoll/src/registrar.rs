@@ -14,6 +14,7 @@ use crate::{events, sys};
 ///
 /// Each call is one `epoll_ctl`, which the kernel does as a whole or not at all. A registrar keeps the epoll
 /// instance open, though nobody can wait on it once the poller is gone.
+#[derive(Clone)]
 pub struct Registrar<K = EventKind> {
     pub(crate) epoll: Arc<OwnedFd>,
     kind: PhantomData<fn(K)>,
@@ -44,12 +45,6 @@ impl<K: Tag> Register<K> for Registrar<K> {
     #[inline]
     fn delete(&self, fd: RawFd) -> io::Result<()> {
         sys::epoll_ctl(&self.epoll, sys::EPOLL_CTL_DEL, fd, 0, 0)
-    }
-}
-
-impl<K> Clone for Registrar<K> {
-    fn clone(&self) -> Self {
-        Registrar { epoll: Arc::clone(&self.epoll), kind: PhantomData }
     }
 }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use std::{io, ptr, slice};
 
 pub(crate) use libc::{
-    ENOSYS, EPERM, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EPOLLERR, EPOLLET, EPOLLHUP,
-    EPOLLIN, EPOLLONESHOT, EPOLLOUT, EPOLLPRI, EPOLLRDHUP,
+    ENOSYS, EPERM, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN,
+    EPOLLONESHOT, EPOLLOUT, EPOLLPRI, EPOLLRDHUP,
 };
 use libc::{c_int, c_void, epoll_event};
 
@@ -64,11 +64,7 @@ impl Events {
 /// Appends what `decode` makes of `ready`, up to the first that it makes nothing of, and as far as there is
 /// room. Returns how many.
 #[inline]
-pub(crate) fn append<T>(
-    events: &mut Vec<T>,
-    ready: &[Event],
-    decode: impl Fn(Event) -> Option<T>,
-) -> usize {
+pub(crate) fn append<T>(events: &mut Vec<T>, ready: &[Event], decode: impl Fn(Event) -> Option<T>) -> usize {
     let mut appended = 0;
     for (room, event) in events.spare_capacity_mut().iter_mut().zip(ready) {
         let Some(decoded) = decode(*event) else { break };
@@ -102,8 +98,7 @@ pub(crate) fn eventfd() -> io::Result<OwnedFd> {
 pub(crate) fn eventfd_write(eventfd: &OwnedFd) -> io::Result<()> {
     let one = 1u64;
     // SAFETY: the pointer is to the 8 live bytes of `one`, which the kernel only reads.
-    let written =
-        unsafe { libc::write(eventfd.as_raw_fd(), (&raw const one).cast(), size_of::<u64>()) };
+    let written = unsafe { libc::write(eventfd.as_raw_fd(), (&raw const one).cast(), size_of::<u64>()) };
     if written < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
@@ -125,11 +120,7 @@ pub(crate) fn epoll_ctl(
 
 /// Waits `timeout_ms` milliseconds: a negative number blocks.
 #[inline]
-pub(crate) fn epoll_wait(
-    epoll: &OwnedFd,
-    events: &mut Events,
-    timeout_ms: c_int,
-) -> io::Result<()> {
+pub(crate) fn epoll_wait(epoll: &OwnedFd, events: &mut Events, timeout_ms: c_int) -> io::Result<()> {
     let (buffer, room) = (events.buffer.as_mut_ptr().cast(), events.room());
     // SAFETY: the kernel writes at most `room` events to `buffer`, which has as many elements, of a
     // `repr(transparent)` wrapper of `epoll_event`, and is borrowed exclusively.
@@ -138,11 +129,7 @@ pub(crate) fn epoll_wait(
 }
 
 /// Waits `timeout`, to the nanosecond. Linux 5.11 has it; called by number, for libc may not.
-pub(crate) fn epoll_pwait2(
-    epoll: &OwnedFd,
-    events: &mut Events,
-    timeout: Duration,
-) -> io::Result<()> {
+pub(crate) fn epoll_pwait2(epoll: &OwnedFd, events: &mut Events, timeout: Duration) -> io::Result<()> {
     /// The kernel's `__kernel_timespec`: two 64-bit integers on every architecture, unlike libc's.
     #[repr(C)]
     struct Timespec {

@@ -15,12 +15,8 @@ use pollio_epoll::EpollPoller;
 const ROUNDS: usize = 100;
 
 /// What one round is to cost: the calls by name.
-const EXPECTED: [(&str, usize); 4] = [
-    ("epoll_ctl", 3 * ROUNDS),
-    ("epoll_wait", 5 * ROUNDS),
-    ("epoll_pwait2", ROUNDS),
-    ("write", ROUNDS),
-];
+const EXPECTED: [(&str, usize); 4] =
+    [("epoll_ctl", 3 * ROUNDS), ("epoll_wait", 5 * ROUNDS), ("epoll_pwait2", ROUNDS), ("write", ROUNDS)];
 
 fn rounds() {
     let (near, mut far) = UnixStream::pair().unwrap();

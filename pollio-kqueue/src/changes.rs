@@ -8,60 +8,20 @@ use crate::events::filters;
 use crate::record::Registration;
 use crate::sys::{self, Event};
 
-/// The flags that attach a filter, and that it latches then: a later EV_ADD does not change its mode
-/// (kevent_register in XNU's kern_event.c).
-///
-/// A oneshot is EV_DISPATCH, which disables the filter when it fires; EV_ONESHOT would delete it, where
-/// epoll's oneshot stays registered.
-fn attach(interest: Interest) -> u16 {
-    if interest.is_oneshot() {
-        sys::EV_ADD | sys::EV_DISPATCH
-    } else if interest.is_edge() {
-        sys::EV_ADD | sys::EV_CLEAR
-    } else {
-        sys::EV_ADD
-    }
-}
-
-/// A change that makes no difference, and fails where the filter is absent. It stores what it brings, so it
-/// brings what is recorded; and it evaluates the filter again, so an edge may be reported once more.
-fn probe(fd: RawFd, filter: i16, registration: Registration) -> Event {
-    // A oneshot that has fired is disabled, and stays so; what is enabled stays so.
-    let flags = if registration.interest.is_oneshot() { 0 } else { sys::EV_ENABLE };
-    change(fd, filter, flags, registration.word)
-}
-
-/// A change of one of `fd`'s filters. `fflags` and `data` are always 0.
-fn change(fd: RawFd, filter: i16, flags: u16, word: u64) -> Event {
-    Event::new(fd as usize, filter, flags, 0, word)
-}
-
-/// A list of changes, in the order in which the kernel makes them.
+/// A list of changes, in the order in which the kernel makes them: at most two filters, each deleted and added.
 pub(crate) struct Changes {
-    list: [Event; Changes::ROOM],
+    list: [Event; 4],
     length: usize,
 }
 
 impl Changes {
-    /// Two filters, each deleted and added.
-    const ROOM: usize = 4;
-
-    fn new() -> Self {
-        Changes { list: [change(-1, 0, 0, 0); Changes::ROOM], length: 0 }
+    fn collect(changes: impl Iterator<Item = Event>) -> Self {
+        let mut list = [Event::new(0, 0, 0, 0, 0); 4];
+        let length = list.iter_mut().zip(changes).map(|(room, change)| *room = change).count();
+        Changes { list, length }
     }
 
-    fn push(&mut self, change: Event) {
-        if let Some(room) = self.list.get_mut(self.length) {
-            *room = change;
-            self.length += 1;
-        }
-    }
-
-    pub(crate) fn as_slice(&self) -> &[Event] {
-        self.list.get(..self.length).unwrap_or_default()
-    }
-
-    pub(crate) fn as_mut_slice(&mut self) -> &mut [Event] {
+    pub(crate) fn as_slice(&mut self) -> &mut [Event] {
         self.list.get_mut(..self.length).unwrap_or_default()
     }
 
@@ -71,55 +31,62 @@ impl Changes {
     /// With an `old` registration the first change is one that is ENOENT where the kernel has dropped it: so
     /// nothing is attached to another file that got the number.
     pub(crate) fn between(fd: RawFd, old: Option<Registration>, new: Registration) -> Self {
-        let mut changes = Changes::new();
-        let had = |filter: &i16| old.is_some_and(|old| old.has(*filter));
+        let had = move |filter: &i16| old.is_some_and(|old| old.has(*filter));
+        let delete = move |filter| change(fd, filter, sys::EV_DELETE, new);
+        let add = move |filter| change(fd, filter, attach(new.interest), new);
+
         // What the kernel may refuse comes first, while the old filters are as they were.
-        for filter in filters(new.interest).filter(|filter| !had(filter)) {
-            if let Some(old) = old {
-                filters(old.interest).for_each(|f| changes.push(probe(fd, f, old)));
-            }
-            changes.push(change(fd, filter, attach(new.interest), new.word));
-        }
+        let added = filters(new.interest).filter(move |filter| !had(filter));
+        let added = added.flat_map(move |filter| {
+            let probes = old.into_iter().flat_map(move |old| probes(fd, old));
+            probes.chain([add(filter)])
+        });
         // Attached anew, for EV_ADD on what is there changes neither its mode nor, on all kernels, whether it
         // fires for what is ready already.
-        for filter in filters(new.interest).filter(had) {
-            changes.push(change(fd, filter, sys::EV_DELETE, new.word));
-            changes.push(change(fd, filter, attach(new.interest), new.word));
-        }
-        for filter in old.iter().flat_map(|old| filters(old.interest)).filter(|f| !new.has(*f)) {
-            changes.push(change(fd, filter, sys::EV_DELETE, new.word));
-        }
-        changes
+        let kept = filters(new.interest).filter(had).flat_map(|filter| [delete(filter), add(filter)]);
+        let gone = old.into_iter().flat_map(|old| filters(old.interest)).filter(|gone| !new.has(*gone));
+        Changes::collect(added.chain(kept).chain(gone.map(delete)))
     }
 
-    /// The changes that take back those `made` of a list from `old` to a registration that failed.
-    pub(crate) fn back(fd: RawFd, old: Option<Registration>, made: &[Event]) -> Self {
-        let mut changes = Changes::new();
-        for filter in [sys::EVFILT_READ, sys::EVFILT_WRITE] {
-            let made = |flag| made.iter().any(|c| c.filter() == filter && c.flags() & flag != 0);
-            if made(sys::EV_ADD) {
-                changes.push(change(fd, filter, sys::EV_DELETE, 0));
-            }
-            if let (true, Some(old)) = (made(sys::EV_DELETE), old) {
-                let hold = if old.armed { 0 } else { sys::EV_DISABLE };
-                changes.push(change(fd, filter, attach(old.interest) | hold, old.word));
-            }
-        }
-        changes
-    }
-
-    /// The changes that delete `registration`'s filters.
+    /// The changes that delete the filters of `registration`.
     pub(crate) fn delete(fd: RawFd, registration: Registration) -> Self {
-        let mut changes = Changes::new();
-        filters(registration.interest)
-            .for_each(|f| changes.push(change(fd, f, sys::EV_DELETE, registration.word)));
-        changes
+        let delete = |filter| change(fd, filter, sys::EV_DELETE, registration);
+        Changes::collect(filters(registration.interest).map(delete))
     }
 
-    /// The changes that change nothing, and fail where a filter is absent.
+    /// The changes that make no difference, and fail where a filter is absent.
     pub(crate) fn probe(fd: RawFd, registration: Registration) -> Self {
-        let mut changes = Changes::new();
-        filters(registration.interest).for_each(|f| changes.push(probe(fd, f, registration)));
-        changes
+        Changes::collect(probes(fd, registration))
     }
+}
+
+/// What takes `made` back, a change of a list from `old` to a registration that failed.
+pub(crate) fn reverse(fd: RawFd, old: Option<Registration>, made: Event) -> Option<Event> {
+    if made.flags() & sys::EV_ADD != 0 {
+        return Some(Event::new(fd as usize, made.filter(), sys::EV_DELETE, 0, made.word()));
+    }
+    let old = old.filter(|_| made.flags() & sys::EV_DELETE != 0)?;
+    let hold = if old.armed { 0 } else { sys::EV_DISABLE };
+    Some(change(fd, made.filter(), attach(old.interest) | hold, old))
+}
+
+fn change(fd: RawFd, filter: i16, flags: u16, registration: Registration) -> Event {
+    Event::new(fd as usize, filter, flags, 0, registration.word)
+}
+
+/// The flags that attach a filter, and that it latches then: a later EV_ADD does not change its mode
+/// (kevent_register in XNU's kern_event.c).
+///
+/// A oneshot is EV_DISPATCH, which disables the filter when it fires; EV_ONESHOT would delete it, where
+/// epoll's oneshot stays registered.
+fn attach(interest: Interest) -> u16 {
+    let mode = if interest.is_edge() { sys::EV_CLEAR } else { 0 };
+    sys::EV_ADD | if interest.is_oneshot() { sys::EV_DISPATCH } else { mode }
+}
+
+/// A probe stores what it brings, so it brings what is recorded; and it evaluates the filter again, so an edge may
+/// be reported once more. What is enabled stays so; and so does a oneshot that has fired, which is disabled.
+fn probes(fd: RawFd, registration: Registration) -> impl Iterator<Item = Event> {
+    let flags = if registration.interest.is_oneshot() { 0 } else { sys::EV_ENABLE };
+    filters(registration.interest).map(move |filter| change(fd, filter, flags, registration))
 }

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 use std::{fmt, io};
 
-use pollio_core::backend::{Countdown, WAKE_WORD, check_capacity};
+use pollio_core::backend::{Countdown, Look, WAKE_WORD, check_capacity};
 use pollio_core::{EventKind, EventObject, Interest, MAX_EVENTS, Poller, Register, Tag};
 
 use crate::{Registrar, Waker, events, sys};
@@ -16,7 +16,7 @@ use crate::{Registrar, Waker, events, sys};
 /// watched, by its fd, by another poller.
 pub struct KqueuePoller<K = EventKind> {
     registrar: Registrar<K>,
-    /// Made on the first demand. The cell is also what makes the poller not `Sync`.
+    /// Made on the first demand. The cell is also what keeps the poller from being `Sync`.
     waker: OnceCell<Waker>,
     events: sys::Events,
     /// The longest time-out given to one system call; tests shorten it.
@@ -116,62 +116,37 @@ impl<K: Tag> KqueuePoller<K> {
     /// Waits until there is something to hand out or the time is up, through signals and over what one call
     /// can wait.
     #[inline]
-    fn fill(
-        &mut self,
-        events: &mut Vec<EventObject<K>>,
-        timeout: Option<Duration>,
-    ) -> io::Result<()> {
-        let mut countdown = Countdown::new(timeout);
-        loop {
-            let left = countdown.left();
-            match self.block_once(left) {
-                Ok(()) if !self.events.ready().is_empty() => {
-                    if self.deliver(events) {
-                        return Ok(());
-                    }
-                }
-                Ok(()) if left.is_none_or(|left| left <= self.longest) => return Ok(()),
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+    fn fill(&mut self, events: &mut Vec<EventObject<K>>, timeout: Option<Duration>) -> io::Result<()> {
+        Countdown::new(timeout).run(self.longest, |timeout| {
+            match sys::kevent_wait(&self.registrar.queue.kqueue, &mut self.events, timeout) {
+                // Undocumented and rare, in the place of 0 events (golang/go#59679).
+                Err(error) if error.raw_os_error() != Some(sys::ETIMEDOUT) => return Err(error),
+                _ if self.events.ready().is_empty() => return Ok(Look::TimeUp),
+                _ => {}
             }
-            if !countdown.resume() {
-                return Ok(());
-            }
-        }
-    }
-
-    /// One system call.
-    #[inline]
-    fn block_once(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        let timeout = timeout.map(|timeout| timeout.min(self.longest));
-        match sys::kevent_wait(&self.registrar.queue.kqueue, &mut self.events, timeout) {
-            // Undocumented and rare, in the place of 0 events (golang/go#59679).
-            Err(error) if error.raw_os_error() == Some(sys::ETIMEDOUT) => Ok(()),
-            result => result,
-        }
+            Ok(if self.deliver(events) { Look::Over } else { Look::GoOn })
+        })
     }
 
     /// Hands out what the last call returned. False where the record dropped all of it, which ends no wait.
     #[inline]
     fn deliver(&self, events: &mut Vec<EventObject<K>>) -> bool {
         events.reserve(self.events.ready().len());
-        let mut table = self.registrar.queue.record.lock_to_merge();
-        let mut ends = false;
+        let mut record = self.registrar.queue.lock();
+        let mut is_over = false;
         for event in self.events.ready() {
             let readiness = events::readiness(*event);
             match EventObject::decode(event.word()) {
-                Some(object) if object.fd >= 0 && !readiness.is_empty() => match &mut table {
-                    Some(table) => table.deliver(object, event.filter(), readiness, events),
-                    None => events.push(object.with_readiness(readiness)),
-                },
+                Some(object) if object.fd >= 0 && !readiness.is_empty() => {
+                    record.deliver(object.with_readiness(readiness), event.filter(), events);
+                }
                 _ => {
                     self.skip(event.word());
-                    ends = true;
+                    is_over = true;
                 }
             }
         }
-        ends || !events.is_empty()
+        is_over || !events.is_empty()
     }
 
     /// A word that is nobody's registration: the waker's, or one with a tag that `K` does not have.
@@ -206,17 +181,3 @@ impl<K> fmt::Debug for KqueuePoller<K> {
             .finish_non_exhaustive()
     }
 }
-
-/// `Send`, and not `Sync`: the second implementation would be ambiguous if it were.
-const _: () = {
-    const fn send<T: Send>() {}
-    send::<KqueuePoller>();
-
-    trait NotSync<Marker> {
-        const HOLDS: () = ();
-    }
-    struct IsSync;
-    impl<T> NotSync<()> for T {}
-    impl<T: Sync> NotSync<IsSync> for T {}
-    <KqueuePoller as NotSync<_>>::HOLDS
-};

@@ -4,18 +4,19 @@ use std::fmt;
 use std::io;
 use std::marker::PhantomData;
 use std::os::fd::{OwnedFd, RawFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pollio_core::{EventKind, EventObject, Interest, Register, Tag};
 
-use crate::changes::Changes;
-use crate::record::{Record, Registration, Table};
-use crate::sys;
+use crate::changes::{Changes, reverse};
+use crate::record::{Record, Registration};
+use crate::sys::{self, Event};
 
 /// Registers fds with a [`KqueuePoller`](crate::KqueuePoller) from any thread, while it waits too.
 ///
 /// Each call that succeeds is one `kevent`. A registrar keeps the kqueue open, though nobody can wait on it
 /// once the poller is gone.
+#[derive(Clone)]
 pub struct Registrar<K = EventKind> {
     pub(crate) queue: Arc<Queue>,
     kind: PhantomData<fn(K)>,
@@ -25,95 +26,88 @@ pub struct Registrar<K = EventKind> {
 #[derive(Debug)]
 pub(crate) struct Queue {
     pub(crate) kqueue: OwnedFd,
-    pub(crate) record: Record,
+    /// Adding, modifying and deleting hold the lock across `kevent`, so that record and kernel change as one; a
+    /// wait never holds it while it blocks, and a waker never takes it.
+    record: Mutex<Record>,
 }
 
 impl<K: Tag> Registrar<K> {
     pub(crate) fn new(kqueue: OwnedFd) -> Self {
-        let queue = Queue { kqueue, record: Record::default() };
-        Registrar { queue: Arc::new(queue), kind: PhantomData }
+        Registrar { queue: Arc::new(Queue { kqueue, record: Mutex::default() }), kind: PhantomData }
     }
 }
 
 impl<K: Tag> Register<K> for Registrar<K> {
     fn add_with(&self, event: EventObject<K>, interest: Interest) -> io::Result<()> {
-        let fd = not_negative(event.fd)?;
-        let new = Registration::new(event.encode(), interest);
-        let mut table = self.queue.record.lock();
-        if let Some(old) = table.get(fd) {
-            if self.queue.any(Changes::probe(fd, old))? {
+        let mut record = self.queue.lock();
+        if let Some(old) = record.get(event.fd) {
+            if self.queue.any(Changes::probe(event.fd, old))? {
                 return Err(io::Error::from_raw_os_error(sys::EEXIST));
             }
-            table.clear(fd);
+            record.clear(event.fd);
         }
-        self.queue.change(&mut table, fd, None, new)
+        self.queue.change(&mut record, event, None, interest)
     }
 
     fn modify(&self, event: EventObject<K>, interest: Interest) -> io::Result<()> {
-        let fd = not_negative(event.fd)?;
-        let new = Registration::new(event.encode(), interest);
-        let mut table = self.queue.record.lock();
-        match table.get(fd) {
-            Some(old) => self.queue.change(&mut table, fd, Some(old), new),
-            None => Err(not_registered(fd)),
+        let mut record = self.queue.lock();
+        match record.get(event.fd) {
+            None => Err(not_registered(event.fd)),
+            old => self.queue.change(&mut record, event, old, interest),
         }
     }
 
     fn delete(&self, fd: RawFd) -> io::Result<()> {
-        let mut table = self.queue.record.lock();
-        let Some(old) = table.get(not_negative(fd)?) else {
-            return Err(not_registered(fd));
-        };
+        let mut record = self.queue.lock();
+        let Some(old) = record.get(fd) else { return Err(not_registered(fd)) };
         let deleted = self.queue.any(Changes::delete(fd, old))?;
-        table.clear(fd);
+        record.clear(fd);
         if deleted { Ok(()) } else { Err(not_registered(fd)) }
     }
 }
 
 impl Queue {
-    /// Takes `fd` from its `old` registration to the `new` one, whole or not at all.
-    fn change(
+    /// A panic under the lock leaves the record whole, so a poisoned lock is entered.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Record> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Registers an fd, or changes its `old` registration: whole or not at all.
+    fn change<K: Tag>(
         &self,
-        table: &mut Table,
-        fd: RawFd,
+        record: &mut Record,
+        event: EventObject<K>,
         old: Option<Registration>,
-        new: Registration,
+        interest: Interest,
     ) -> io::Result<()> {
-        self.record.announce(new);
-        let changes = Changes::between(fd, old, new);
+        let (fd, new) = (event.fd, Registration { word: event.encode(), interest, armed: true });
+        let mut changes = Changes::between(fd, old, new);
         if let Err(error) = sys::kevent_change(&self.kqueue, changes.as_slice()) {
             if old.is_some() && error.raw_os_error() == Some(sys::ENOENT) {
-                self.undo(fd, None, changes.as_slice());
-                table.clear(fd);
+                self.take_back(fd, None, changes.as_slice());
+                record.clear(fd);
                 return Err(not_registered(fd));
             }
             self.change_by_steps(fd, old, changes.as_slice())?;
         }
-        table.set(fd, new).inspect_err(|_| self.undo(fd, old, changes.as_slice()))
+        record.set(fd, new).inspect_err(|_| self.take_back(fd, old, changes.as_slice()))
     }
 
     /// Makes a list that failed once more, a call a change: to pass over what is no failure, and to know where
     /// the list has to be taken back from.
     #[cold]
-    fn change_by_steps(
-        &self,
-        fd: RawFd,
-        old: Option<Registration>,
-        changes: &[sys::Event],
-    ) -> io::Result<()> {
+    fn change_by_steps(&self, fd: RawFd, old: Option<Registration>, changes: &[Event]) -> io::Result<()> {
         for (index, change) in changes.iter().enumerate() {
-            let Err(error) = sys::kevent_change(&self.kqueue, std::slice::from_ref(change)) else {
-                continue;
-            };
-            let passed_over = match error.raw_os_error() {
+            let Err(error) = sys::kevent_change(&self.kqueue, &[*change]) else { continue };
+            let is_passed_over = match error.raw_os_error() {
                 // A pipe whose other end is gone, on OS X 10.10 and 10.11; the event comes all the same (mio).
                 Some(sys::EPIPE) => change.flags() & sys::EV_ADD != 0,
                 // Deleted by the list that failed.
                 Some(sys::ENOENT) => change.flags() & sys::EV_DELETE != 0,
                 _ => false,
             };
-            if !passed_over {
-                self.undo(fd, old, changes.get(..index).unwrap_or_default());
+            if !is_passed_over {
+                self.take_back(fd, old, changes.get(..index).unwrap_or_default());
                 return Err(error);
             }
         }
@@ -122,15 +116,16 @@ impl Queue {
 
     /// Takes back the changes `made`, as far as the kernel lets it.
     #[cold]
-    fn undo(&self, fd: RawFd, old: Option<Registration>, made: &[sys::Event]) {
-        let mut changes = Changes::back(fd, old, made);
-        let _ = sys::kevent_receipts(&self.kqueue, changes.as_mut_slice());
+    fn take_back(&self, fd: RawFd, old: Option<Registration>, made: &[Event]) {
+        for change in made.iter().rev().filter_map(|made| reverse(fd, old, *made)) {
+            let _ = sys::kevent_change(&self.kqueue, &[change]);
+        }
     }
 
     /// Makes each of `changes`, and says whether the kernel had any of the filters. XNU looks for the filter
     /// before it looks for the fd (ENOENT), the BSDs the other way round (EBADF).
     fn any(&self, mut changes: Changes) -> io::Result<bool> {
-        sys::kevent_receipts(&self.kqueue, changes.as_mut_slice())?;
+        sys::kevent_receipts(&self.kqueue, changes.as_slice())?;
         let mut any = false;
         for receipt in changes.as_slice() {
             match receipt.error() {
@@ -143,21 +138,10 @@ impl Queue {
     }
 }
 
-/// A negative number is EBADF, which no kqueue says of a filter that it does not have.
-fn not_negative(fd: RawFd) -> io::Result<RawFd> {
-    if fd < 0 { Err(io::Error::from_raw_os_error(sys::EBADF)) } else { Ok(fd) }
-}
-
 /// NotFound, or EBADF if the fd is not open: XNU says ENOENT of both (kevent_register).
 #[cold]
 fn not_registered(fd: RawFd) -> io::Error {
     io::Error::from_raw_os_error(if sys::is_open(fd) { sys::ENOENT } else { sys::EBADF })
-}
-
-impl<K> Clone for Registrar<K> {
-    fn clone(&self) -> Self {
-        Registrar { queue: Arc::clone(&self.queue), kind: PhantomData }
-    }
 }
 
 impl<K> fmt::Debug for Registrar<K> {

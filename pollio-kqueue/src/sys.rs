@@ -113,8 +113,7 @@ pub(crate) fn kevent_change(kqueue: &OwnedFd, changes: &[Event]) -> io::Result<(
     // SAFETY: the kernel reads `length` changes from `list`, a live slice of a `repr(transparent)` wrapper of
     // `kevent`, and writes no events, having room for none. Any number may stand for an fd: the kernel looks
     // it up and neither reads, writes nor closes it.
-    let result =
-        unsafe { os::kevent(kqueue.as_raw_fd(), list, length, ptr::null_mut(), 0, ptr::null()) };
+    let result = unsafe { os::kevent(kqueue.as_raw_fd(), list, length, ptr::null_mut(), 0, ptr::null()) };
     done(check(result))
 }
 

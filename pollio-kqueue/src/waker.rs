@@ -40,8 +40,7 @@ impl Waker {
     pub fn wake(&self) -> io::Result<()> {
         if self.0.flag.raise() {
             let trigger = user(0, sys::NOTE_TRIGGER);
-            sys::kevent_change(&self.0.queue.kqueue, &[trigger])
-                .inspect_err(|_| self.0.flag.lower())?;
+            sys::kevent_change(&self.0.queue.kqueue, &[trigger]).inspect_err(|_| self.0.flag.lower())?;
         }
         Ok(())
     }

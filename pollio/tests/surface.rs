@@ -12,8 +12,8 @@ use std::task::{Context, Wake};
 use std::time::Duration;
 
 use pollio::{
-    EventKind, EventObject, GENERATION_BITS, Interest, MAX_EVENTS, OsPoller, OsRegistrar, OsWaker,
-    Poller, Readiness, Register, Tag, Wakeup, tags,
+    EventKind, EventObject, GENERATION_BITS, Interest, MAX_EVENTS, OsPoller, OsRegistrar, OsWaker, Poller,
+    Readiness, Register, Tag, Wakeup, tags,
 };
 
 tags! {
@@ -77,10 +77,7 @@ fn objects_have_public_fields_and_const_constructors() {
     event.kind = EventKind::Client;
     assert_eq!(event, EventObject::client(5));
     assert_eq!(EventObject::decode(event.encode()), Some(event));
-    assert_eq!(
-        EventObject::<Private>::decode(EventObject::new(1, Private::Only).encode()).unwrap().fd,
-        1
-    );
+    assert_eq!(EventObject::<Private>::decode(EventObject::new(1, Private::Only).encode()).unwrap().fd, 1);
 }
 
 #[test]
