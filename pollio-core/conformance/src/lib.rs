@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use pollio_core::{Poller, Tag};
 
+pub mod audit;
 pub mod cases;
 pub mod fixtures;
 pub mod support;
