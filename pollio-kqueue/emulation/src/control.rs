@@ -1,6 +1,7 @@
 //! Faults for tests to inject, and what they can ask of a kqueue.
 //!
-//! Each is for one kqueue, named by its fd, and can be used from any thread.
+//! Each is for one kqueue, named by its fd, and can be used from any thread, but not by a closure that is given to
+//! one of them: those run inside the kernel.
 //!
 //! All of them panic where the fd is not that of a kqueue of this process.
 

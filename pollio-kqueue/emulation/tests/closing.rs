@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::io::{Write, pipe};
+use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -54,7 +54,7 @@ fn a_close_drops_the_filters_though_a_dup_lives() {
 fn a_reused_number_has_none_of_the_filters_before() {
     let files: [fn() -> OwnedFd; 5] = [
         || ready().0.into(),
-        || pipe().unwrap().0.into(),
+        || pipe().0.into(),
         || memfd_create("file", MemfdFlags::CLOEXEC).unwrap(),
         || eventfd(1, EventfdFlags::CLOEXEC).unwrap(),
         || {

@@ -4,7 +4,7 @@
 mod common;
 
 use std::fs::File;
-use std::io::{PipeReader, PipeWriter, Read, Seek, SeekFrom, Write, pipe};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::AsRawFd;
 
 use common::*;
@@ -12,7 +12,7 @@ use pollio_kqueue_emulation::*;
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 
-fn fill(writer: &mut PipeWriter) -> usize {
+fn fill(writer: &mut File) -> usize {
     rustix::io::ioctl_fionbio(&*writer, true).unwrap();
     let mut written = 0;
     while let Ok(n) = writer.write(&[0; 4096]) {
@@ -28,7 +28,7 @@ fn one_end(kq: &Kq) -> (u16, isize) {
 
 #[test]
 fn a_pipe_is_readable_while_there_is_data_and_writable_while_there_is_room() {
-    let (kq, (mut reader, mut writer)) = (Kq::new(), pipe().unwrap());
+    let (kq, (mut reader, mut writer)) = (Kq::new(), pipe());
     kq.change(&[add(&reader, EVFILT_READ)]).unwrap();
     kq.silent();
     writer.write_all(b"data").unwrap();
@@ -48,7 +48,7 @@ fn a_pipe_is_readable_while_there_is_data_and_writable_while_there_is_room() {
 
 #[test]
 fn an_edge_of_a_pipe_fires_for_each_write() {
-    let (kq, (reader, mut writer)) = (Kq::new(), pipe().unwrap());
+    let (kq, (reader, mut writer)) = (Kq::new(), pipe());
     kq.change(&[on(&reader, EVFILT_READ, EV_ADD | EV_CLEAR)]).unwrap();
     for data in 1..4 {
         writer.write_all(b"x").unwrap();
@@ -59,7 +59,7 @@ fn an_edge_of_a_pipe_fires_for_each_write() {
 
 #[test]
 fn a_pipe_without_a_writer_is_eof_with_what_is_left() {
-    let (kq, (mut reader, mut writer)) = (Kq::new(), pipe().unwrap());
+    let (kq, (mut reader, mut writer)) = (Kq::new(), pipe());
     kq.change(&[add(&reader, EVFILT_READ)]).unwrap();
     writer.write_all(b"rest").unwrap();
     drop(writer);
@@ -70,7 +70,7 @@ fn a_pipe_without_a_writer_is_eof_with_what_is_left() {
 
 #[test]
 fn a_pipe_without_a_reader_is_eof_for_writing() {
-    let (kq, (reader, mut writer)) = (Kq::new(), pipe().unwrap());
+    let (kq, (reader, mut writer)) = (Kq::new(), pipe());
     fill(&mut writer);
     kq.change(&[add(&writer, EVFILT_WRITE)]).unwrap();
     kq.silent();
@@ -81,11 +81,11 @@ fn a_pipe_without_a_reader_is_eof_for_writing() {
 /// FreeBSD answers EPIPE here: `pipe_kqfilter` says why XNU does not.
 #[test]
 fn a_pipe_can_be_added_when_its_other_end_is_gone() {
-    let (kq, (reader, writer)) = (Kq::new(), pipe().unwrap());
+    let (kq, (reader, writer)) = (Kq::new(), pipe());
     drop(reader);
     kq.change(&[add(&writer, EVFILT_WRITE)]).unwrap();
     assert_eq!(one_end(&kq).0, EV_EOF);
-    let (kq, (reader, writer)) = (Kq::new(), pipe().unwrap());
+    let (kq, (reader, writer)) = (Kq::new(), pipe());
     drop(writer);
     kq.change(&[add(&reader, EVFILT_READ)]).unwrap();
     assert_eq!(one_end(&kq).0, EV_EOF);
@@ -94,7 +94,7 @@ fn a_pipe_can_be_added_when_its_other_end_is_gone() {
 /// EVFILTID_PIPE_N
 #[test]
 fn the_wrong_end_of_a_pipe_fires_only_when_the_pipe_dies() {
-    let wrong = |reader: &PipeReader, writer: &PipeWriter| {
+    let wrong = |reader: &File, writer: &File| {
         let (reading, writing) = (Kq::new(), Kq::new());
         reading.change(&[add(writer, EVFILT_READ)]).unwrap();
         writing.change(&[add(reader, EVFILT_WRITE)]).unwrap();
@@ -102,14 +102,14 @@ fn the_wrong_end_of_a_pipe_fires_only_when_the_pipe_dies() {
         writing.silent();
         (reading, writing)
     };
-    let (reader, mut writer) = pipe().unwrap();
+    let (reader, mut writer) = pipe();
     let (reading, _writing) = wrong(&reader, &writer);
     writer.write_all(b"x").unwrap();
     reading.silent();
     drop(reader);
     assert_eq!(one_end(&reading), (EV_EOF, 0));
 
-    let (reader, writer) = pipe().unwrap();
+    let (reader, writer) = pipe();
     let (_reading, writing) = wrong(&reader, &writer);
     drop(writer);
     assert_eq!(one_end(&writing), (EV_EOF, 0));
@@ -156,7 +156,7 @@ fn a_terminal_is_readable_by_lines_and_ends_with_its_master() {
 
 #[test]
 fn a_pipe_is_not_read_by_looking_at_it() {
-    let (kq, (mut reader, mut writer)) = (Kq::new(), pipe().unwrap());
+    let (kq, (mut reader, mut writer)) = (Kq::new(), pipe());
     writer.write_all(b"data").unwrap();
     kq.change(&[add(&reader, EVFILT_READ)]).unwrap();
     kq.event();

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
@@ -154,6 +155,12 @@ pub fn user(ident: usize) -> kevent {
 
 pub fn trigger(ident: usize) -> kevent {
     kevent { fflags: NOTE_TRIGGER, ..change(ident, EVFILT_USER, 0) }
+}
+
+/// A pipe's end to read from, and the one to write to.
+pub fn pipe() -> (File, File) {
+    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+    (reader.into(), writer.into())
 }
 
 /// The idents of events, in their order.
