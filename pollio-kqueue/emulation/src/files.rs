@@ -10,6 +10,8 @@ use crate::edges::{Edges, Side, Token};
 use crate::filters::Subject;
 use crate::filters::pipe::Pipe;
 use crate::filters::socket::Socket;
+use crate::kernel::State;
+use crate::knote::Key;
 use crate::sys::named;
 
 pub(crate) struct File {
@@ -105,5 +107,53 @@ impl File {
         if self.identity == Identity::Watched {
             edges.forget(self.token.fd);
         }
+    }
+}
+
+impl State {
+    /// `knote_drop`
+    pub(crate) fn drop_knote(&mut self, kq: RawFd, key: Key) {
+        if let Some(kqueue) = self.kqueues.get_mut(&kq) {
+            kqueue.remove(key);
+            self.unsettle(kq);
+        }
+        let Some((fd, side)) = key.file() else { return };
+        let Some(file) = self.files.get_mut(&fd) else { return };
+        file.knotes_mut(side).retain(|other| *other != kq);
+        if file.is_unused() {
+            if let Some(file) = self.files.remove(&fd) {
+                file.close(&self.edges);
+            }
+        }
+    }
+
+    /// The file that the number stands for, where it has knotes: those of a file that was closed are dropped
+    /// here, as `knote_fdclose` would have done at once.
+    pub(crate) fn file(&mut self, fd: RawFd) -> Option<&mut File> {
+        let file = self.files.get(&fd)?;
+        if !file.is_open(&self.edges) {
+            for side in [Side::Read, Side::Write] {
+                let knotes = self.files.get(&fd)?.knotes(side).to_owned();
+                for kq in knotes {
+                    self.drop_knote(kq, Key::of_file(fd, side));
+                }
+            }
+        }
+        self.files.get_mut(&fd)
+    }
+
+    /// The file that the number stands for, new where it has no knotes yet.
+    pub(crate) fn open_file(&mut self, fd: RawFd) -> Result<&mut File, Errno> {
+        if self.file(fd).is_none() {
+            self.files_opened = self.files_opened.wrapping_add(1);
+            let token = Token { fd, serial: self.files_opened };
+            let file = if self.is_kqueue(fd) {
+                File::kqueue(token, &self.edges)?
+            } else {
+                File::open(token, &self.edges)?
+            };
+            self.files.insert(fd, file);
+        }
+        self.files.get_mut(&fd).ok_or(Errno::BADF)
     }
 }

@@ -1,7 +1,6 @@
 //! The emulated kernel: one per process, behind one lock.
 
 use std::collections::HashMap;
-use std::mem::MaybeUninit;
 use std::ops::{Deref, DerefMut};
 use std::os::fd::{IntoRawFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard, Once, OnceLock, PoisonError};
@@ -12,10 +11,9 @@ use rustix::io::Errno;
 use rustix::process::{Pid, getpid};
 
 use crate::deadline::Deadline;
-use crate::edges::{Edges, Side, Token};
+use crate::edges::Edges;
 use crate::files::File;
-use crate::knote::Key;
-use crate::poster;
+use crate::post;
 use crate::queue::Kqueue;
 use crate::sys::{Changes, Events, SignalsHeld, named};
 
@@ -36,7 +34,7 @@ pub(crate) struct State {
     /// Kqueues that may have to be lit or put out.
     unsettled: Vec<RawFd>,
     kqueues_made: u64,
-    files_opened: u32,
+    pub(crate) files_opened: u32,
 }
 
 pub(crate) fn boot() {
@@ -115,7 +113,7 @@ impl Kernel {
 pub(crate) fn kqueue() -> Result<c_int, Errno> {
     static POSTER: Once = Once::new();
     let edges = &kernel()?.edges;
-    POSTER.call_once(|| poster::start(edges.clone()));
+    POSTER.call_once(|| post::start_thread(edges.clone()));
     let mut state = lock()?;
     state.bury();
     let kqueue = epoll::create(epoll::CreateFlags::CLOEXEC)?;
@@ -171,7 +169,8 @@ impl State {
         epoll::modify(named(kq)?, &self.light, epoll::EventData::new_u64(0), flags)
     }
 
-    fn unsettle(&mut self, kq: RawFd) {
+    /// Its queue may have become empty, or no longer be.
+    pub(crate) fn unsettle(&mut self, kq: RawFd) {
         if self.unsettled.last() != Some(&kq) {
             self.unsettled.push(kq);
         }
@@ -203,110 +202,6 @@ impl State {
             self.kqueues.get(&kq).into_iter().flat_map(|kqueue| kqueue.knotes.keys()).copied().collect();
         for key in keys {
             self.drop_knote(kq, key);
-        }
-    }
-
-    /// `knote_drop`
-    pub(crate) fn drop_knote(&mut self, kq: RawFd, key: Key) {
-        if let Some(kqueue) = self.kqueues.get_mut(&kq) {
-            kqueue.remove(key);
-            self.unsettle(kq);
-        }
-        let Some((fd, side)) = key.file() else { return };
-        let Some(file) = self.files.get_mut(&fd) else { return };
-        file.knotes_mut(side).retain(|other| *other != kq);
-        if file.is_unused() {
-            if let Some(file) = self.files.remove(&fd) {
-                file.close(&self.edges);
-            }
-        }
-    }
-
-    /// The file that the number stands for, where it has knotes: those of a file that was closed are dropped
-    /// here, as `knote_fdclose` would have done at once.
-    pub(crate) fn file(&mut self, fd: RawFd) -> Option<&mut File> {
-        let file = self.files.get(&fd)?;
-        if !file.is_open(&self.edges) {
-            for side in [Side::Read, Side::Write] {
-                let knotes = self.files.get(&fd)?.knotes(side).to_owned();
-                for kq in knotes {
-                    self.drop_knote(kq, Key::of_file(fd, side));
-                }
-            }
-        }
-        self.files.get_mut(&fd)
-    }
-
-    /// The file that the number stands for, new where it has no knotes yet.
-    pub(crate) fn open_file(&mut self, fd: RawFd) -> Result<&mut File, Errno> {
-        if self.file(fd).is_none() {
-            self.files_opened = self.files_opened.wrapping_add(1);
-            let token = Token { fd, serial: self.files_opened };
-            let file = if self.is_kqueue(fd) {
-                File::kqueue(token, &self.edges)?
-            } else {
-                File::open(token, &self.edges)?
-            };
-            self.files.insert(fd, file);
-        }
-        self.files.get_mut(&fd).ok_or(Errno::BADF)
-    }
-
-    /// Posts all edges there are.
-    pub(crate) fn post_edges(&mut self) {
-        let edges = self.edges.clone();
-        let mut room = [MaybeUninit::uninit(); 64];
-        for side in [Side::Read, Side::Write] {
-            loop {
-                let tokens = edges.take(side, &mut room);
-                if tokens.len() == 0 {
-                    break;
-                }
-                for token in tokens {
-                    if self.files.get(&token.fd).is_some_and(|file| file.token == token) {
-                        self.post(token.fd, side);
-                    }
-                }
-            }
-        }
-    }
-
-    /// KNOTE(), and for each knote `knote_post`.
-    fn post(&mut self, fd: RawFd, side: Side) {
-        let Some(file) = self.file(fd) else { return };
-        let key = Key::of_file(fd, side);
-        let kqueues = std::mem::take(file.knotes_mut(side));
-        for kq in &kqueues {
-            if self.look(*kq, key).is_some() {
-                self.activate(*kq, key);
-            }
-        }
-        if let Some(file) = self.files.get_mut(&fd) {
-            *file.knotes_mut(side) = kqueues;
-        }
-    }
-
-    /// The knote's `data` where its filter is active.
-    pub(crate) fn look(&mut self, kq: RawFd, key: Key) -> Option<isize> {
-        let (fd, side) = key.file()?;
-        let subject = self.files.get(&fd)?.subject;
-        let pending = self.kqueues.get(&fd).map_or(0, Kqueue::count);
-        let knote = self.kqueues.get_mut(&kq)?.knotes.get_mut(&key)?;
-        subject.look(knote, fd, side, pending)
-    }
-
-    /// `knote_activate`
-    pub(crate) fn activate(&mut self, kq: RawFd, key: Key) {
-        let woke = self.kqueues.get_mut(&kq).is_some_and(|kqueue| kqueue.activate(key));
-        self.wake_up(kq, woke);
-    }
-
-    /// `kqfile_wakeup`, where a queue is no longer empty: wakes who waits for the kqueue, and posts to the kqueues
-    /// that it is nested in.
-    pub(crate) fn wake_up(&mut self, kq: RawFd, woke: bool) {
-        self.unsettle(kq);
-        if woke {
-            self.post(kq, Side::Read);
         }
     }
 }

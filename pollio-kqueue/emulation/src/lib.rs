@@ -16,7 +16,7 @@ mod files;
 mod filters;
 mod kernel;
 mod knote;
-mod poster;
+mod post;
 mod queue;
 mod register;
 mod scan;

@@ -93,6 +93,25 @@ fn a_reused_number_can_be_added() {
 }
 
 #[test]
+fn a_number_that_gets_its_file_back_can_be_added() {
+    let (kq, (here, mut there)) = (Kq::new(), ready());
+    kq.change(&[on(&here, EVFILT_READ, EV_ADD | EV_CLEAR)]).unwrap();
+    let dup = OwnedFd::from(here.try_clone().unwrap());
+    let (other, _peer) = ready();
+    let mut number = OwnedFd::from(here);
+    dup2(&other, &mut number).unwrap();
+    kq.silent();
+    dup2(&dup, &mut number).unwrap();
+    fails(kq.change(&[on(&number, EVFILT_READ, EV_DELETE)]), ENOENT);
+    kq.change(&[on(&number, EVFILT_READ, EV_ADD | EV_CLEAR)]).unwrap();
+    for data in 1..4 {
+        assert_eq!(kq.event().data, data);
+        kq.silent();
+        there.write_all(b"x").unwrap();
+    }
+}
+
+#[test]
 fn a_closed_file_leaves_the_queue_to_the_others() {
     let (kq, (a, _peer_a), (b, _peer_b)) = (Kq::new(), ready(), ready());
     kq.change(&[add(&a, EVFILT_READ), add(&b, EVFILT_READ)]).unwrap();
