@@ -68,8 +68,10 @@ fn unsafe_places(source: &str) -> Vec<String> {
     let mut place = String::new();
     let mut places = Vec::new();
     for line in source.lines().map(str::trim).filter(|line| !line.starts_with("//")) {
-        let words: Vec<&str> =
-            line.split(|c: char| !(c.is_alphanumeric() || c == '_')).filter(|word| !word.is_empty()).collect();
+        let words: Vec<&str> = line
+            .split(|c: char| !(c.is_alphanumeric() || c == '_'))
+            .filter(|word| !word.is_empty())
+            .collect();
         for pair in words.windows(2) {
             if pair[0] == "fn" || pair[0] == "for" && line.starts_with("unsafe impl") {
                 place = pair[1].to_owned();
