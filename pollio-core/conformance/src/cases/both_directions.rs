@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 
 use pollio_core::{EventKind, EventObject, Interest, Poller, Readiness};
 
-use crate::fixtures::{drain_open, fill, next, only, silent, unix_pair};
+use crate::fixtures::{drain_open, fill, left_out, next, only, silent, unix_pair};
 use crate::support::poller;
 use crate::{Backend, Kernel};
 
@@ -117,6 +117,9 @@ pub fn a_wait_owes_nothing_to_the_one_before<B: Backend>() {
 
 /// Where a batch has room for one event, the direction that it had no room for comes with the next wait.
 pub fn a_batch_of_one_delivers_the_other_bit_with_the_next_wait<B: Backend>() {
+    if left_out::<B>(&[Kernel::LibKqueue], "its ready filters take no turns") {
+        return;
+    }
     let mut poller: B::Poller<EventKind> = Poller::with_capacity(1).unwrap();
     let (here, _there) = pair(true, true);
     poller.add_with(client(&here), BOTH()).unwrap();
@@ -140,6 +143,9 @@ pub fn a_batch_of_one_delivers_the_other_bit_with_the_next_wait<B: Backend>() {
 
 /// With small batches every direction of every fd comes, level-triggered within a few waits, edge-triggered once.
 pub fn small_batches_lose_no_direction<B: Backend>() {
+    if left_out::<B>(&[Kernel::LibKqueue], "its ready filters take no turns") {
+        return;
+    }
     for capacity in 1..=5 {
         for edge in [false, true] {
             let mut poller: B::Poller<EventKind> = Poller::with_capacity(capacity).unwrap();
@@ -203,6 +209,9 @@ pub fn the_second_direction_is_not_added_but_modified<B: Backend>() {
 
 /// Narrowed from both directions to one, the other is not reported any more; widened, it is again.
 pub fn a_direction_that_is_taken_away_is_silent<B: Backend>() {
+    if left_out::<B>(&[Kernel::LibKqueue], "its changes fail with EAGAIN at times") {
+        return;
+    }
     for mode in [|interest: Interest| interest, Interest::edge, Interest::oneshot] {
         let mut poller = poller::<B, EventKind>();
         let (here, there) = pair(false, true);

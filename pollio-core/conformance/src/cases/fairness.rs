@@ -7,8 +7,8 @@ use std::os::unix::net::UnixStream;
 
 use pollio_core::{EventKind, EventObject, Interest, Poller};
 
-use crate::Backend;
-use crate::fixtures::{drain_open, next, silent, unix_pair};
+use crate::fixtures::{drain_open, left_out, next, silent, unix_pair};
+use crate::{Backend, Kernel};
 
 /// `count` pairs; the first `ready` of them with something to read.
 fn pairs(count: usize, ready: usize) -> Vec<(UnixStream, UnixStream)> {
@@ -105,6 +105,9 @@ pub fn a_quiet_fd_is_told_of_beside_hot_ones<B: Backend>() {
 
 /// Reading and writing take turns too: with batches of one, each direction of each fd is told of.
 pub fn reading_starves_no_writing<B: Backend>() {
+    if left_out::<B>(&[Kernel::LibKqueue], "its ready filters take no turns") {
+        return;
+    }
     let pairs = pairs(6, 6);
     let mut poller = watching::<B>(1, &pairs, Interest::READ | Interest::WRITE);
     let mut told = HashSet::new();

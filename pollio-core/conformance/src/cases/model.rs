@@ -15,7 +15,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use crate::fixtures::{drain, fill, unix_pair};
+use crate::fixtures::{drain, fill, left_out, unix_pair};
 use crate::{Backend, Kernel};
 
 /// How many connections there are at most.
@@ -390,6 +390,9 @@ fn assert_code(result: io::Result<()>, expected: Result<(), i32>) {
 /// Whatever is added, modified, deleted, closed, reused, written and read, in whatever order: what is ready is
 /// reported, with the word that it was last registered with and just its bits, and nothing else is.
 pub fn random_operations_agree_with_the_model<B: Backend>() {
+    if left_out::<B>(&[Kernel::LibKqueue], "its changes fail at times, with errno 0") {
+        return;
+    }
     let soak = std::env::var("POLLIO_SOAK_SECONDS").ok().map(|seconds| {
         Duration::from_secs(seconds.parse().expect("POLLIO_SOAK_SECONDS is a number of seconds"))
     });

@@ -6,9 +6,9 @@ use std::os::unix::net::UnixStream;
 
 use pollio_core::{EventKind, EventObject, Interest, Poller};
 
-use crate::Backend;
-use crate::fixtures::{drain_open, fill, next, only, silent, unix_pair};
+use crate::fixtures::{drain_open, fill, left_out, next, only, silent, unix_pair};
 use crate::support::poller;
+use crate::{Backend, Kernel};
 
 const BOTH: fn() -> Interest = || Interest::READ | Interest::WRITE;
 
@@ -368,6 +368,9 @@ impl Mode {
 
 /// `modify` changes each mode into each, with the directions and without.
 pub fn each_mode_changes_into_each<B: Backend>() {
+    if left_out::<B>(&[Kernel::LibKqueue], "it reports an edge again while there is data") {
+        return;
+    }
     let directions = [Interest::READ, BOTH()];
     for (from, to) in MODES.iter().flat_map(|from| MODES.iter().map(move |to| (*from, *to))) {
         for before in directions {
