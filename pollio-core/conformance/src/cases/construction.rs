@@ -1,0 +1,184 @@
+//! Making a poller: what it costs, and what it is.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use pollio_core::{EventKind, EventObject, Poller};
+use rlimit::Resource;
+
+use crate::fixtures::{left_out, only, silent, unix_pair};
+use crate::support::{assert_errno, isolated, open_fds, poller, ready_pair, replace};
+use crate::{Backend, Kernel};
+
+/// A new poller has nothing to report.
+pub fn a_new_poller_is_silent<B: Backend>() {
+    silent(&mut poller::<B, EventKind>());
+}
+
+/// A poller costs one fd, which it gives back when it is dropped.
+pub fn a_poller_costs_one_fd<B: Backend>() {
+    if left_out::<B>(&[Kernel::LibKqueue], "what fds it has is its own business") {
+        return;
+    }
+    isolated(|| {
+        // What a process opens once and for all is open now.
+        drop(poller::<B, EventKind>());
+        let before = open_fds();
+        let poller = poller::<B, EventKind>();
+        assert_eq!(open_fds(), before + 1);
+        drop(poller);
+        assert_eq!(open_fds(), before);
+    });
+}
+
+/// Every fd that a poller opens is closed in a program that its process starts.
+pub fn its_fds_are_closed_on_exec<B: Backend>() {
+    isolated(|| {
+        // Numbers that the started program does not use for itself.
+        let low: Vec<File> = (0..50).map(|_| File::open("/dev/null").unwrap()).collect();
+        let highest = low.iter().map(AsRawFd::as_raw_fd).max().unwrap();
+        let poller = poller::<B, EventKind>();
+        let _waker_and_registrar = (poller.waker().unwrap(), poller.registrar());
+        let kept = File::open("/dev/null").unwrap();
+        rustix::io::fcntl_setfd(&kept, rustix::io::FdFlags::empty()).unwrap();
+
+        let open_there = |fd: RawFd| {
+            let test = format!("[ -e /dev/fd/{fd} ]");
+            Command::new("sh").args(["-c", &test]).status().unwrap().success()
+        };
+        let mut range = highest + 1..=kept.as_raw_fd();
+        assert!(range.contains(&poller.as_raw_fd()));
+        assert!(open_there(kept.as_raw_fd()), "what is not marked is kept");
+        let open: Vec<RawFd> =
+            range.by_ref().filter(|fd| *fd != kept.as_raw_fd() && open_there(*fd)).collect();
+        assert!(open.is_empty(), "{open:?}; the poller is {poller:?}");
+    });
+}
+
+/// With no fd left a poller is EMFILE, and so is the waker of one that needs an fd for it; nothing is leaked, and
+/// with an fd to spare both work.
+pub fn a_full_fd_table_is_emfile<B: Backend>() {
+    if left_out::<B>(&[Kernel::LibKqueue], "what fds it has is its own business") {
+        return;
+    }
+    isolated(|| {
+        // What a process opens once and for all is open now.
+        let existing = poller::<B, EventKind>();
+        let (_, hard) = Resource::NOFILE.get().unwrap();
+        Resource::NOFILE.set(64, hard).unwrap();
+        let fill = |files: &mut Vec<File>| {
+            while let Ok(file) = File::open("/dev/null") {
+                files.push(file);
+            }
+        };
+        let mut files = Vec::new();
+        fill(&mut files);
+        // The listing takes one.
+        files.pop();
+        let full = open_fds();
+        fill(&mut files);
+        for _ in 0..3 {
+            let refused: std::io::Result<B::Poller<EventKind>> = Poller::new();
+            assert_errno(refused, libc::EMFILE);
+        }
+        if B::KERNEL == Kernel::Epoll {
+            for _ in 0..3 {
+                assert_eq!(existing.waker().err().unwrap().raw_os_error(), Some(libc::EMFILE));
+            }
+        }
+        files.pop();
+        assert_eq!(open_fds(), full, "refused, and leaked nothing");
+        let mut poller = poller::<B, EventKind>();
+        silent(&mut poller);
+        drop(poller);
+        assert_eq!(open_fds(), full);
+        existing.waker().unwrap();
+    });
+}
+
+/// A hundred thousand pollers, one after the other, leave no fd.
+pub fn a_hundred_thousand_pollers_leave_no_fd<B: Backend>() {
+    isolated(|| {
+        drop(poller::<B, EventKind>());
+        let before = open_fds();
+        let (here, _there) = unix_pair();
+        let client = EventObject::client(here.as_raw_fd());
+        let start = Instant::now();
+        for _ in 0..100_000 {
+            let poller = poller::<B, EventKind>();
+            poller.add(client).unwrap();
+            drop(poller);
+            // Slow kernels make fewer.
+            if start.elapsed() > Duration::from_secs(3) {
+                break;
+            }
+        }
+        drop((here, _there));
+        assert_eq!(open_fds(), before);
+    });
+}
+
+/// 0 is an fd as any other: a poller may have it, and an fd that has it is watched.
+pub fn fd_0_is_an_fd_like_any_other<B: Backend>() {
+    isolated(|| {
+        nix::unistd::close(0).unwrap();
+        let mut first = poller::<B, EventKind>();
+        if B::KERNEL == Kernel::Epoll || B::KERNEL == Kernel::Kqueue {
+            assert_eq!(first.as_raw_fd(), 0);
+        }
+        let (here, _there) = ready_pair();
+        let client = EventObject::client(here.as_raw_fd());
+        first.add(client).unwrap();
+        assert_eq!(only(&mut first), client);
+        first.delete(client.fd).unwrap();
+        silent(&mut first);
+
+        let mut second = poller::<B, EventKind>();
+        drop(first);
+        let mut zero: OwnedFd = File::open("/dev/null").unwrap().into();
+        while zero.as_raw_fd() != 0 {
+            // It is the poller's no more, or never was.
+            std::mem::forget(zero);
+            zero = File::open("/dev/null").unwrap().into();
+        }
+        replace(&mut zero, &here);
+        let client = EventObject::client(0);
+        second.add(client).unwrap();
+        assert_eq!(only(&mut second), client);
+        assert_errno(second.add(client), libc::EEXIST);
+        second.delete(0).unwrap();
+        assert_errno(second.delete(0), libc::ENOENT);
+        silent(&mut second);
+    });
+}
+
+/// A poller is `Send`: made by one thread, used by another. (That it is not `Sync` is
+/// for each backend to assert, at compile time.)
+pub fn a_poller_moves_to_another_thread<B: Backend>() {
+    let mut poller = poller::<B, EventKind>();
+    let (here, _there) = ready_pair();
+    let client = EventObject::client(here.as_raw_fd());
+    poller.add(client).unwrap();
+    let poller = thread::spawn(move || {
+        assert_eq!(only(&mut poller), client);
+        poller.delete(client.fd).unwrap();
+        poller
+    });
+    let mut poller = poller.join().unwrap();
+    silent(&mut poller);
+    poller.add(client).unwrap();
+    assert_eq!(only(&mut poller), client);
+}
+
+/// Its debug output names it and its fd.
+pub fn debug_output_names_the_poller_and_its_fd<B: Backend>() {
+    let poller = poller::<B, EventKind>();
+    let text = format!("{poller:?}");
+    let numbers: HashSet<&str> = text.split(|c: char| !c.is_ascii_digit()).collect();
+    assert!(text.contains("Poller"), "{text}");
+    assert!(numbers.contains(poller.as_raw_fd().to_string().as_str()), "{text}");
+}

@@ -1,0 +1,137 @@
+//! Kinds of file: which can be watched, and what is said of those that cannot.
+
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use pollio_core::{EventKind, EventObject, Interest, Poller};
+
+use crate::fixtures::{left_out, only, silent};
+use crate::support::{assert_errno, directions, interests, poller};
+use crate::{Backend, Kernel};
+
+/// Asserts that `file` cannot be watched, and leaves nothing behind.
+#[track_caller]
+fn assert_refused<B: Backend>(file: &impl AsRawFd, errno: i32) {
+    let mut poller = poller::<B, EventKind>();
+    let object = EventObject::client(file.as_raw_fd());
+    for interest in interests() {
+        assert_errno(poller.add_with(object, interest), errno);
+    }
+    // epoll looks at the file before it looks for a registration.
+    let unregistered = if B::KERNEL == Kernel::Epoll { errno } else { libc::ENOENT };
+    assert_errno(poller.modify(object, Interest::READ), unregistered);
+    assert_errno(poller.delete(object.fd), unregistered);
+    silent(&mut poller);
+}
+
+/// A regular file is EPERM on epoll; on a kqueue it is readable until its end, and always writable.
+pub fn a_regular_file_is_eperm_on_epoll_and_ready_on_kqueue<B: Backend>() {
+    if left_out::<B>(&[Kernel::LibKqueue], "what it makes of files is its own business") {
+        return;
+    }
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(b"some").unwrap();
+    file.rewind().unwrap();
+    if B::KERNEL == Kernel::Epoll {
+        return assert_refused::<B>(&file, libc::EPERM);
+    }
+    let mut poller = poller::<B, EventKind>();
+    let client = EventObject::client(file.as_raw_fd());
+    poller.add(client).unwrap();
+    assert_errno(poller.add(client), libc::EEXIST);
+    for _ in 0..2 {
+        let event = only(&mut poller);
+        assert!(event == client && event.is_readable());
+    }
+    assert_eq!(file.read(&mut [0; 16]).unwrap(), 4);
+    silent(&mut poller);
+    poller.modify(client, Interest::WRITE).unwrap();
+    assert!(only(&mut poller).is_writable());
+    poller.delete(client.fd).unwrap();
+    silent(&mut poller);
+}
+
+/// A directory is EPERM on epoll, EINVAL on a kqueue.
+pub fn a_directory_is_refused<B: Backend>() {
+    if left_out::<B>(&[Kernel::LibKqueue], "what it makes of files is its own business") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let errno = if B::KERNEL == Kernel::Epoll { libc::EPERM } else { libc::EINVAL };
+    assert_refused::<B>(&File::open(directory.path()).unwrap(), errno);
+}
+
+/// A device that cannot be polled is EPERM on epoll; on a kqueue EINVAL, where it is not watched all the same.
+pub fn a_device_that_cannot_be_polled_is_refused<B: Backend>() {
+    if left_out::<B>(&[Kernel::LibKqueue], "what it makes of files is its own business") {
+        return;
+    }
+    for path in ["/dev/null", "/dev/zero"] {
+        let device = File::options().read(true).write(true).open(path).unwrap();
+        match B::KERNEL {
+            Kernel::Epoll => assert_refused::<B>(&device, libc::EPERM),
+            Kernel::EmulatedKqueue => assert_refused::<B>(&device, libc::EINVAL),
+            _ => {
+                let poller = poller::<B, EventKind>();
+                let object = EventObject::client(device.as_raw_fd());
+                match poller.add(object) {
+                    Ok(()) => poller.delete(object.fd).unwrap(),
+                    refused => assert_errno(refused, libc::EINVAL),
+                }
+            }
+        }
+    }
+}
+
+/// A poller does not watch itself: EINVAL, on both.
+pub fn a_poller_does_not_watch_itself<B: Backend>() {
+    if left_out::<B>(&[Kernel::LibKqueue], "its fd is not the queue itself") {
+        return;
+    }
+    let mut poller = poller::<B, EventKind>();
+    let itself = EventObject::client(poller.as_raw_fd());
+    for interest in directions() {
+        assert_errno(poller.add_with(itself, interest), libc::EINVAL);
+    }
+    // epoll refuses itself before it looks for a registration.
+    let errno = if B::KERNEL == Kernel::Epoll { libc::EINVAL } else { libc::ENOENT };
+    assert_errno(poller.modify(itself, Interest::READ), errno);
+    assert_errno(poller.delete(itself.fd), errno);
+    silent(&mut poller);
+}
+
+/// A memfd is EPERM on epoll. (A kind of fd that macOS does not have.)
+pub fn a_memfd_is_eperm_on_epoll<B: Backend>() {
+    #[cfg(target_os = "linux")]
+    if B::KERNEL == Kernel::Epoll {
+        let name = "pollio";
+        let memfd = rustix::fs::memfd_create(name, rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+        assert_refused::<B>(&memfd, libc::EPERM);
+    }
+}
+
+/// An fd that was opened for its path alone is EBADF on epoll. (A kind of fd that macOS does not have.)
+pub fn an_fd_of_a_path_alone_is_ebadf_on_epoll<B: Backend>() {
+    #[cfg(target_os = "linux")]
+    if B::KERNEL == Kernel::Epoll {
+        use rustix::fs::{Mode, OFlags};
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let path: OwnedFd = rustix::fs::open("/", flags, Mode::empty()).unwrap();
+        assert_refused::<B>(&path, libc::EBADF);
+    }
+}
+
+/// The list of mounts can be watched with epoll, other files of /proc are EPERM.
+pub fn a_proc_file_is_watched_where_it_can_be<B: Backend>() {
+    #[cfg(target_os = "linux")]
+    if B::KERNEL == Kernel::Epoll {
+        let mounts = File::open("/proc/self/mounts").unwrap();
+        let mut poller = poller::<B, EventKind>();
+        let client = EventObject::client(mounts.as_raw_fd());
+        poller.add(client).unwrap();
+        let event = only(&mut poller);
+        assert!(event == client && event.is_readable());
+        assert_refused::<B>(&File::open("/proc/self/stat").unwrap(), libc::EPERM);
+    }
+}
