@@ -1,0 +1,261 @@
+//! Time-outs: never early, never a busy loop, never too long for the kernel.
+
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use pollio_core::{EventKind, EventObject, Poller};
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::Backend;
+use crate::fixtures::{LONG, in_time, unix_pair};
+use crate::support::{poller, ready_pair};
+
+/// A time-out of 0 polls: the wait returns at once, with what is ready.
+pub fn a_timeout_of_zero_returns_at_once<B: Backend>() {
+    in_time(|| {
+        let mut poller = poller::<B, EventKind>();
+        let (idle, _peer) = unix_pair();
+        let mut events = Vec::new();
+        for _ in 0..2 {
+            assert_eq!(poller.wait(0).unwrap(), []);
+            assert_eq!(poller.wait_into(&mut events, Some(Duration::ZERO)).unwrap(), 0);
+            if poller.add(EventObject::client(idle.as_raw_fd())).is_ok() {
+                assert_eq!(poller.wait(0).unwrap(), []);
+            }
+        }
+        let (here, _there) = ready_pair();
+        let client = EventObject::client(here.as_raw_fd());
+        poller.add(client).unwrap();
+        assert_eq!(poller.wait(0).unwrap(), [client]);
+        assert_eq!(poller.wait_into(&mut events, Some(Duration::ZERO)).unwrap(), 1);
+        assert_eq!(events, [client]);
+    });
+}
+
+/// How a wait is asked for.
+#[derive(Clone, Copy, Debug)]
+enum Timeout {
+    Milliseconds(i32),
+    Duration(Option<Duration>),
+}
+
+/// Waits on an fd that becomes ready after a while: the wait goes on until then, and ends with its event.
+fn blocks_until_ready<B: Backend>(timeout: Timeout) {
+    in_time(move || {
+        let mut poller = poller::<B, EventKind>();
+        let (here, mut there) = unix_pair();
+        let client = EventObject::client(here.as_raw_fd());
+        poller.add(client).unwrap();
+        let start = Instant::now();
+        let writer = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(40));
+            let written = Instant::now();
+            there.write_all(b"x").unwrap();
+            (written, there)
+        });
+        let events = match timeout {
+            Timeout::Milliseconds(timeout) => poller.wait(timeout).unwrap(),
+            Timeout::Duration(timeout) => {
+                let mut events = Vec::new();
+                poller.wait_into(&mut events, timeout).unwrap();
+                events
+            }
+        };
+        let ended = Instant::now();
+        let (written, _there) = writer.join().unwrap();
+        assert_eq!(events, [client], "{timeout:?}: ended after {:?}", ended - start);
+        assert!(ended >= written);
+    });
+}
+
+/// -1 blocks until there is an event, and so does any other negative number.
+pub fn a_negative_timeout_blocks<B: Backend>() {
+    for timeout in [-1, -2, -1_000, i32::MIN + 1, i32::MIN] {
+        blocks_until_ready::<B>(Timeout::Milliseconds(timeout));
+    }
+}
+
+/// No time-out blocks until there is an event.
+pub fn no_timeout_blocks<B: Backend>() {
+    blocks_until_ready::<B>(Timeout::Duration(None));
+}
+
+/// An event ends a wait whose time is far from up.
+pub fn an_event_ends_a_wait_before_its_time<B: Backend>() {
+    for seconds in [100, 100_000] {
+        blocks_until_ready::<B>(Timeout::Milliseconds(seconds * 1_000));
+        let timeout = Duration::from_secs(seconds as u64);
+        blocks_until_ready::<B>(Timeout::Duration(Some(timeout)));
+        // With a part of a millisecond.
+        blocks_until_ready::<B>(Timeout::Duration(Some(timeout + Duration::from_nanos(1))));
+    }
+}
+
+/// Time-outs that are longer than the kernel takes, up to the longest that there is, block until there is an event.
+pub fn a_huge_timeout_blocks<B: Backend>() {
+    blocks_until_ready::<B>(Timeout::Milliseconds(i32::MAX));
+    let seconds = |seconds| Duration::from_secs(seconds);
+    let milliseconds = Duration::from_millis(i32::MAX as u64);
+    for timeout in [
+        milliseconds,
+        milliseconds + Duration::from_nanos(1),
+        milliseconds + Duration::from_millis(1),
+        Duration::from_millis(1 << 32),
+        seconds(100_000_001),
+        seconds(i32::MAX as u64),
+        seconds(i32::MAX as u64 + 1),
+        seconds(u64::from(u32::MAX) + 1),
+        Duration::new(i64::MAX as u64, 999_999_999),
+        seconds(i64::MAX as u64 + 1),
+        Duration::MAX,
+    ] {
+        blocks_until_ready::<B>(Timeout::Duration(Some(timeout)));
+    }
+}
+
+/// What is ready already is handed out at once, whatever the time-out.
+pub fn what_is_ready_is_handed_out_whatever_the_timeout<B: Backend>() {
+    in_time(|| {
+        let mut poller = poller::<B, EventKind>();
+        let (here, _there) = ready_pair();
+        let client = EventObject::client(here.as_raw_fd());
+        poller.add(client).unwrap();
+        for timeout in [i32::MIN, -1, 0, 1, 100_000, i32::MAX] {
+            assert_eq!(poller.wait(timeout).unwrap(), [client], "{timeout}");
+        }
+        let mut events = Vec::new();
+        for timeout in [Duration::ZERO, Duration::from_nanos(1), LONG * 10, Duration::MAX] {
+            assert_eq!(poller.wait_into(&mut events, Some(timeout)).unwrap(), 1, "{timeout:?}");
+            assert_eq!(events, [client], "{timeout:?}");
+        }
+        assert_eq!(poller.wait_into(&mut events, None).unwrap(), 1);
+    });
+}
+
+/// A wait is never shorter than its time-out, in milliseconds or parts of them, and then returns nothing.
+pub fn a_wait_is_never_early<B: Backend>() {
+    let mut poller = poller::<B, EventKind>();
+    let (idle, _peer) = unix_pair();
+    poller.add(EventObject::client(idle.as_raw_fd())).unwrap();
+    for milliseconds in [1, 2, 3, 5, 10, 25, 50] {
+        for _ in 0..3 {
+            let start = Instant::now();
+            assert_eq!(poller.wait(milliseconds).unwrap(), []);
+            let elapsed = start.elapsed();
+            assert!(elapsed >= Duration::from_millis(milliseconds as u64), "{milliseconds}: {elapsed:?}");
+        }
+    }
+    let mut events = Vec::new();
+    for timeout in [1, 999, 1_000, 150_000, 999_999, 1_000_000, 1_000_001, 1_999_999, 12_345_678] {
+        let timeout = Duration::from_nanos(timeout);
+        for _ in 0..3 {
+            let start = Instant::now();
+            assert_eq!(poller.wait_into(&mut events, Some(timeout)).unwrap(), 0);
+            assert!(start.elapsed() >= timeout, "{timeout:?}: {:?}", start.elapsed());
+        }
+    }
+}
+
+/// A thousand waits of a tenth of a millisecond: none of them is early.
+pub fn a_thousand_short_waits_are_none_of_them_early<B: Backend>() {
+    let mut poller = poller::<B, EventKind>();
+    let mut events: Vec<EventObject> = Vec::new();
+    let timeout = Duration::from_micros(100);
+    for _ in 0..1_000 {
+        let start = Instant::now();
+        assert_eq!(poller.wait_into(&mut events, Some(timeout)).unwrap(), 0);
+        assert!(start.elapsed() >= timeout, "{:?}", start.elapsed());
+    }
+}
+
+/// A time-out below a millisecond is kept: it is not rounded up to one.
+pub fn a_timeout_below_a_millisecond_is_kept<B: Backend>() {
+    let mut poller = poller::<B, EventKind>();
+    let mut events: Vec<EventObject> = Vec::new();
+    let timeout = Duration::from_micros(200);
+    let start = Instant::now();
+    // The best of many, for a busy machine adds to most of them.
+    let mut best = Duration::MAX;
+    while best >= Duration::from_millis(1) {
+        let start_of_one = Instant::now();
+        assert_eq!(poller.wait_into(&mut events, Some(timeout)).unwrap(), 0);
+        best = best.min(start_of_one.elapsed());
+        assert!(start.elapsed() < LONG / 3, "the shortest was {best:?}");
+    }
+}
+
+/// A short time-out is not a busy loop: the thread sleeps for most of it.
+pub fn a_short_timeout_is_no_busy_loop<B: Backend>() {
+    let mut poller = poller::<B, EventKind>();
+    let mut events: Vec<EventObject> = Vec::new();
+    let cpu_time = || {
+        let time = clock_gettime(ClockId::ThreadCPUTime);
+        Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+    };
+    for timeout in [Duration::from_micros(900), Duration::from_micros(1_900)] {
+        let (start, cpu_start) = (Instant::now(), cpu_time());
+        for _ in 0..100 {
+            assert_eq!(poller.wait_into(&mut events, Some(timeout)).unwrap(), 0);
+        }
+        let (elapsed, cpu) = (start.elapsed(), cpu_time() - cpu_start);
+        assert!(cpu < elapsed / 3, "{timeout:?}: {cpu:?} of {elapsed:?}");
+    }
+}
+
+/// A time-out of one nanosecond blocks, if for a moment: it ends, and it is not for ever.
+pub fn a_timeout_of_a_nanosecond_ends<B: Backend>() {
+    in_time(|| {
+        let mut poller = poller::<B, EventKind>();
+        let mut events: Vec<EventObject> = Vec::new();
+        for _ in 0..100 {
+            let timeout = Some(Duration::from_nanos(1));
+            assert_eq!(poller.wait_into(&mut events, timeout).unwrap(), 0);
+        }
+    });
+}
+
+/// A wait whose time is up returns nothing: the vector that it was given is empty then, and keeps its room.
+pub fn a_wait_that_expires_returns_nothing<B: Backend>() {
+    let mut poller = poller::<B, EventKind>();
+    let (idle, _peer) = unix_pair();
+    poller.add(EventObject::client(idle.as_raw_fd())).unwrap();
+    for timeout in [Duration::ZERO, Duration::from_micros(10), Duration::from_millis(2)] {
+        let mut events = vec![EventObject::server(1); 9];
+        let room = events.capacity();
+        assert_eq!(poller.wait_into(&mut events, Some(timeout)).unwrap(), 0);
+        assert!(events.is_empty() && events.capacity() == room);
+    }
+    for timeout in [0, 1] {
+        assert_eq!(poller.wait(timeout).unwrap(), []);
+    }
+}
+
+/// `wait_into` clears, then fills, and says how many there are.
+pub fn wait_into_clears_then_fills<B: Backend>() {
+    let mut poller = poller::<B, EventKind>();
+    let pairs: Vec<_> = (0..4).map(|_| ready_pair()).collect();
+    let mut events = vec![EventObject::server(1); 9];
+    for (count, (here, _)) in pairs.iter().enumerate() {
+        poller.add(EventObject::client(here.as_raw_fd())).unwrap();
+        assert_eq!(poller.wait_into(&mut events, Some(LONG)).unwrap(), count + 1);
+        assert_eq!(events.len(), count + 1);
+        assert!(events.iter().all(|event| event.kind == EventKind::Client));
+    }
+}
+
+/// With room for one event, time-outs are as with room for many.
+pub fn a_capacity_of_one_has_the_same_timeouts<B: Backend>() {
+    let mut poller: B::Poller<EventKind> = Poller::with_capacity(1).unwrap();
+    let start = Instant::now();
+    assert_eq!(poller.wait(10).unwrap(), []);
+    assert!(start.elapsed() >= Duration::from_millis(10));
+    let pairs = [ready_pair(), ready_pair()];
+    for (here, _) in &pairs {
+        poller.add(EventObject::client(here.as_raw_fd())).unwrap();
+    }
+    let seen: Vec<_> = (0..2).flat_map(|_| poller.wait(-1).unwrap()).collect();
+    assert_eq!(seen.len(), 2);
+    assert_ne!(seen[0], seen[1]);
+}
