@@ -1,0 +1,143 @@
+//! Pollers that watch pollers.
+
+use std::os::fd::AsRawFd;
+use std::thread;
+use std::time::Duration;
+
+use pollio_core::{EventKind, EventObject, Interest, Poller, Wakeup};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::fixtures::{drain_open, in_time, left_out, only, silent, unix_pair};
+use crate::support::{assert_errno, poller, ready_pair};
+use crate::{Backend, Kernel};
+
+/// A poller is readable while something that it watches is ready, and not otherwise.
+pub fn a_poller_is_readable_while_it_has_events<B: Backend>() {
+    let (mut outer, mut inner) = (poller::<B, EventKind>(), poller::<B, EventKind>());
+    let inner_object = EventObject::server(inner.as_raw_fd());
+    outer.add(inner_object).unwrap();
+    silent(&mut outer);
+    let (here, _there) = ready_pair();
+    let client = EventObject::client(here.as_raw_fd());
+    inner.add(client).unwrap();
+    for _ in 0..2 {
+        let event = only(&mut outer);
+        assert!(event == inner_object && event.is_readable());
+        assert_eq!(only(&mut inner), client);
+    }
+    drain_open(&here);
+    silent(&mut inner);
+    silent(&mut outer);
+    outer.delete(inner_object.fd).unwrap();
+    assert_errno(outer.delete(inner_object.fd), libc::ENOENT);
+}
+
+/// What becomes ready in a poller, or a waker of it, ends the wait of the one that watches it.
+pub fn an_event_in_a_poller_ends_the_wait_of_the_one_around_it<B: Backend>() {
+    in_time(|| {
+        use std::io::Write;
+
+        let (mut outer, mut inner) = (poller::<B, EventKind>(), poller::<B, EventKind>());
+        let inner_object = EventObject::server(inner.as_raw_fd());
+        outer.add(inner_object).unwrap();
+        let (here, mut there) = unix_pair();
+        inner.add(EventObject::client(here.as_raw_fd())).unwrap();
+        let waker = inner.waker().unwrap();
+        let other = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(30));
+            there.write_all(b"x").unwrap();
+            there
+        });
+        assert_eq!(outer.wait(-1).unwrap(), [inner_object]);
+        drop(inner.wait(0).unwrap());
+        drain_open(&here);
+        silent(&mut inner);
+        drop(other.join().unwrap());
+        inner.delete(here.as_raw_fd()).unwrap();
+        silent(&mut outer);
+
+        let other = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(30));
+            waker.wake().unwrap();
+        });
+        assert_eq!(outer.wait(-1).unwrap(), [inner_object]);
+        assert!(inner.wait(0).unwrap().is_empty());
+        silent(&mut outer);
+        other.join().unwrap();
+    });
+}
+
+/// A circle of pollers is ELOOP on epoll, EINVAL on a kqueue; what there was before stays.
+pub fn a_circle_of_pollers_is_refused<B: Backend>() {
+    if left_out::<B>(&[Kernel::LibKqueue], "its fd is not the queue itself") {
+        return;
+    }
+    let pollers: [B::Poller<EventKind>; 3] = std::array::from_fn(|_| poller::<B, EventKind>());
+    let [mut one, two, three] = pollers;
+    let object = |poller: &B::Poller<EventKind>| EventObject::server(poller.as_raw_fd());
+    let errno = if B::KERNEL == Kernel::Epoll { libc::ELOOP } else { libc::EINVAL };
+    one.add(object(&two)).unwrap();
+    assert_errno(two.add(object(&one)), errno);
+    assert_errno(two.delete(one.as_raw_fd()), libc::ENOENT);
+    two.add(object(&three)).unwrap();
+    assert_errno(three.add(object(&one)), errno);
+    assert_errno(three.add(object(&two)), errno);
+    silent(&mut one);
+    let (here, _there) = ready_pair();
+    three.add(EventObject::client(here.as_raw_fd())).unwrap();
+    assert_eq!(only(&mut one), object(&two));
+}
+
+/// Pollers nest a few levels deep, through which an event is seen; too many are ELOOP on epoll, EINVAL on a kqueue.
+pub fn pollers_nest_to_some_depth<B: Backend>() {
+    if left_out::<B>(&[Kernel::LibKqueue], "its fd is not the queue itself") {
+        return;
+    }
+    let (here, _there) = ready_pair();
+    let innermost = poller::<B, EventKind>();
+    innermost.add(EventObject::client(here.as_raw_fd())).unwrap();
+    let mut nest = vec![innermost];
+    let refused = loop {
+        assert!(nest.len() < 30, "no end of it");
+        let mut outer = poller::<B, EventKind>();
+        let inner = EventObject::server(nest[nest.len() - 1].as_raw_fd());
+        match outer.add(inner) {
+            Ok(()) => assert_eq!(only(&mut outer), inner),
+            Err(error) => break error,
+        }
+        nest.push(outer);
+    };
+    eprintln!("{} levels", nest.len());
+    assert!(nest.len() > 3, "{} levels", nest.len());
+    let errno = if B::KERNEL == Kernel::Epoll { libc::ELOOP } else { libc::EINVAL };
+    assert_eq!(refused.raw_os_error(), Some(errno));
+    if B::KERNEL == Kernel::Epoll {
+        // EP_MAX_NESTS (eventpoll.c) around the one that watches sockets.
+        assert_eq!(nest.len(), 5);
+    }
+}
+
+/// poll(2) of a poller's fd says whether it has events.
+pub fn poll_says_whether_a_poller_has_events<B: Backend>() {
+    let mut poller = poller::<B, EventKind>();
+    let (here, _there) = ready_pair();
+    let client = EventObject::client(here.as_raw_fd());
+    let readable = |poller: &B::Poller<EventKind>| {
+        let mut fds = [PollFd::new(poller, PollFlags::IN)];
+        poll(&mut fds, Some(&Timespec::default())).unwrap();
+        fds[0].revents().contains(PollFlags::IN)
+    };
+    assert!(!readable(&poller));
+    poller.add(client).unwrap();
+    assert!(readable(&poller));
+    assert_eq!(only(&mut poller), client);
+    assert!(readable(&poller), "level-triggered");
+    drain_open(&here);
+    silent(&mut poller);
+    assert!(!readable(&poller));
+    poller.modify(client, Interest::WRITE).unwrap();
+    assert!(readable(&poller));
+    poller.delete(client.fd).unwrap();
+    silent(&mut poller);
+    assert!(!readable(&poller));
+}

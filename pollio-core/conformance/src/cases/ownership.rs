@@ -1,0 +1,284 @@
+//! Who owns what: fds stay open, memory flat, and a panic in the caller's code breaks nothing.
+
+use std::cell::Cell;
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use allocation_counter::measure;
+use pollio_core::{EventKind, EventObject, Interest, Poller, Tag, Wakeup};
+
+use crate::fixtures::{drain_open, fill, left_out, next, only, silent, unix_pair};
+use crate::support::{assert_errno, interests, isolated, open_fds, poller, ready_pair};
+use crate::{Backend, Kernel};
+
+/// Dropping a poller leaves the fds that are registered with it open and whole, and closes its own.
+pub fn dropping_a_poller_leaves_its_fds_open<B: Backend>() {
+    isolated(|| {
+        let mut pairs: Vec<_> = (0..50).map(|_| unix_pair()).collect();
+        drop(poller::<B, EventKind>());
+        let before = open_fds();
+        for interest in interests() {
+            let mut poller = poller::<B, EventKind>();
+            for (here, _) in &pairs {
+                poller.add_with(EventObject::client(here.as_raw_fd()), interest).unwrap();
+            }
+            drop(poller.wait(0).unwrap());
+            drop(poller);
+            assert_eq!(open_fds(), before);
+            for (here, there) in &mut pairs {
+                there.write_all(b"x").unwrap();
+                assert_eq!(drain_open(&*here), 1);
+                here.write_all(b"x").unwrap();
+                assert_eq!(drain_open(&*there), 1);
+            }
+        }
+    });
+}
+
+/// Deleting an fd does not close it.
+pub fn deleting_an_fd_leaves_it_open<B: Backend>() {
+    let poller = poller::<B, EventKind>();
+    let (here, mut there) = unix_pair();
+    for _ in 0..3 {
+        poller.add(EventObject::client(here.as_raw_fd())).unwrap();
+        poller.delete(here.as_raw_fd()).unwrap();
+    }
+    there.write_all(b"x").unwrap();
+    assert_eq!(drain_open(&here), 1);
+}
+
+/// Calls that fail leave no fd open, and close none.
+pub fn calls_that_fail_leave_the_fds_as_they_were<B: Backend>() {
+    isolated(|| {
+        let poller = poller::<B, EventKind>();
+        let (here, mut there) = unix_pair();
+        let (idle, _peer) = unix_pair();
+        let directory = File::open("/").unwrap();
+        let (client, other) = (EventObject::client(here.as_raw_fd()), EventObject::client(idle.as_raw_fd()));
+        let itself = EventObject::client(poller.as_raw_fd());
+        poller.add(client).unwrap();
+        let before = open_fds();
+        for _ in 0..100 {
+            for interest in interests() {
+                assert_errno(poller.add_with(client, interest), libc::EEXIST);
+                assert_errno(poller.modify(other, interest), libc::ENOENT);
+                poller.add_with(EventObject::client(directory.as_raw_fd()), interest).unwrap_err();
+                for fd in [-1, i32::MIN, i32::MAX] {
+                    assert_errno(poller.add_with(EventObject::client(fd), interest), libc::EBADF);
+                    assert_errno(poller.modify(EventObject::client(fd), interest), libc::EBADF);
+                }
+                if B::KERNEL != Kernel::LibKqueue {
+                    poller.add_with(itself, interest).unwrap_err();
+                }
+            }
+            assert_errno(poller.delete(other.fd), libc::ENOENT);
+            assert_errno(poller.delete(-1), libc::EBADF);
+            for capacity in [0, usize::MAX] {
+                let refused: std::io::Result<B::Poller<EventKind>> = Poller::with_capacity(capacity);
+                refused.unwrap_err();
+            }
+        }
+        assert_eq!(open_fds(), before);
+        there.write_all(b"x").unwrap();
+        assert_eq!(drain_open(&here), 1);
+    });
+}
+
+/// Whether allocations are the backend's own here.
+fn allocations_are_not_its_own<B: Backend>() -> bool {
+    let kernels = [Kernel::EmulatedKqueue, Kernel::LibKqueue];
+    left_out::<B>(&kernels, "it allocates in the process where a kernel would not")
+}
+
+/// `wait` allocates once, for what it returns, and not at all when it returns nothing; `wait_into` not at all where
+/// there is room.
+pub fn a_wait_allocates_only_what_it_returns<B: Backend>() {
+    if allocations_are_not_its_own::<B>() {
+        return;
+    }
+    let mut poller = poller::<B, EventKind>();
+    let pairs: Vec<_> = (0..20).map(|_| ready_pair()).collect();
+    let both = Interest::READ | Interest::WRITE;
+    for interest in [Interest::READ, both, both.edge()] {
+        assert_eq!(measure(|| drop(poller.wait(0).unwrap())).count_total, 0, "nothing is ready");
+        let expire = measure(|| drop(poller.wait(1).unwrap()));
+        assert_eq!(expire.count_total, 0, "the time is up");
+        for (here, _) in &pairs {
+            poller.add_with(EventObject::client(here.as_raw_fd()), interest).unwrap();
+        }
+        let mut events = Vec::with_capacity(64);
+        if !interest.is_edge() {
+            for _ in 0..3 {
+                let info = measure(|| assert_eq!(poller.wait(-1).unwrap().len(), pairs.len()));
+                assert_eq!((info.count_total, info.count_current), (1, 0), "{interest:?}: wait");
+            }
+            for timeout in [None, Some(Duration::from_millis(1)), Some(Duration::from_nanos(1))] {
+                let info = measure(|| {
+                    assert_eq!(poller.wait_into(&mut events, timeout).unwrap(), pairs.len());
+                });
+                assert_eq!(info.count_total, 0, "{interest:?}: wait_into with room");
+            }
+        }
+        let mut grows = Vec::new();
+        let info = measure(|| {
+            assert_eq!(poller.wait_into(&mut grows, Some(Duration::ZERO)).unwrap(), pairs.len());
+        });
+        assert_eq!(info.count_total, 1, "{interest:?}: wait_into without room grows once");
+        for (here, _) in &pairs {
+            poller.delete(here.as_raw_fd()).unwrap();
+        }
+    }
+}
+
+/// Adding, modifying, deleting and waking allocate nothing, once an fd as high has been added before.
+pub fn registering_and_waking_allocate_nothing<B: Backend>() {
+    if allocations_are_not_its_own::<B>() {
+        return;
+    }
+    let mut poller = poller::<B, EventKind>();
+    let (here, _there) = ready_pair();
+    let client = EventObject::client(here.as_raw_fd());
+    let waker = poller.waker().unwrap();
+    poller.add(client).unwrap();
+    poller.delete(client.fd).unwrap();
+    let mut events = Vec::with_capacity(4);
+    for interest in interests() {
+        let info = measure(|| {
+            poller.add_with(client, interest).unwrap();
+            poller.modify(client, interest).unwrap();
+            poller.wait_into(&mut events, None).unwrap();
+            poller.add_with(client, interest).unwrap_err();
+            poller.delete(client.fd).unwrap();
+            poller.delete(client.fd).unwrap_err();
+            waker.wake().unwrap();
+            waker.wake().unwrap();
+            poller.wait_into(&mut events, None).unwrap();
+            drop((poller.registrar(), waker.clone(), poller.waker().unwrap()));
+        });
+        assert_eq!(info.count_total, 0, "{interest:?}");
+    }
+}
+
+/// Memory is flat over a million waits, and over a million times adding and deleting.
+pub fn memory_is_flat_over_a_million_waits<B: Backend>() {
+    const MILLION: usize = 1_000_000;
+
+    let (here, _there) = ready_pair();
+    let (idle, _peer) = unix_pair();
+    let (client, other) = (EventObject::client(here.as_raw_fd()), EventObject::client(idle.as_raw_fd()));
+    let mut poller = poller::<B, EventKind>();
+    let waker = poller.waker().unwrap();
+    let mut events = Vec::with_capacity(4);
+    poller.add_with(client, Interest::READ | Interest::WRITE).unwrap();
+    // Slow kernels do fewer.
+    let start = Instant::now();
+    let mut rounds = |count: usize, seconds: f64| {
+        for round in 0..count {
+            poller.wait_into(&mut events, None).unwrap();
+            drop(poller.wait(0).unwrap());
+            poller.add(other.with_generation(round as u32)).unwrap();
+            poller.delete(other.fd).unwrap();
+            if round % 16 == 0 {
+                waker.wake().unwrap();
+                let end = start + Duration::from_secs_f64(seconds);
+                if Instant::now() > end {
+                    return round;
+                }
+            }
+        }
+        count
+    };
+    // What is made once and for all.
+    rounds(1_000, 1.0);
+    let mut done = 0;
+    let info = measure(|| done = rounds(MILLION, 3.0));
+    eprintln!("{done} rounds: {info:?}");
+    // An emulated kernel has some state of its own, though not for each round.
+    let slack = if B::KERNEL == Kernel::EmulatedKqueue { 64 * 1024 } else { 0 };
+    assert!(info.bytes_current <= slack, "after {done} rounds: {info:?}");
+}
+
+/// A caller that panics while it goes through the events can go on with the poller.
+pub fn a_caller_that_panics_can_go_on<B: Backend>() {
+    let mut poller = poller::<B, EventKind>();
+    let pairs = [ready_pair(), ready_pair()];
+    for (here, _) in &pairs {
+        poller.add(EventObject::client(here.as_raw_fd())).unwrap();
+    }
+    for _ in 0..3 {
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            for event in poller.wait(-1).unwrap() {
+                if event.is_readable() {
+                    std::panic::resume_unwind(Box::new(event));
+                }
+            }
+        }));
+        assert!(panicked.unwrap_err().is::<EventObject>());
+        assert_eq!(next(&mut poller).len(), 2);
+    }
+    poller.waker().unwrap().wake().unwrap();
+    poller.delete(pairs[0].0.as_raw_fd()).unwrap();
+    assert_eq!(only(&mut poller).fd, pairs[1].0.as_raw_fd());
+}
+
+thread_local! {
+    /// Whether a `Touchy` panics when it is encoded or decoded.
+    static TOUCHED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A role whose code panics.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Touchy(u8);
+
+impl Tag for Touchy {
+    fn to_bits(self) -> u8 {
+        Touchy::from_bits(self.0).map_or(0, |touchy| touchy.0)
+    }
+
+    fn from_bits(bits: u8) -> Option<Self> {
+        if TOUCHED.get() && bits == 3 {
+            std::panic::resume_unwind(Box::new("touched"));
+        }
+        Some(Touchy(bits))
+    }
+}
+
+/// A role whose own code panics, in the middle of a batch or of an `add`, breaks nothing: the poller goes on, and so
+/// does the vector that was being filled.
+pub fn a_role_that_panics_breaks_nothing<B: Backend>() {
+    let mut poller = poller::<B, Touchy>();
+    let pairs: Vec<_> = (0..7).map(|_| ready_pair()).collect();
+    let objects: Vec<_> = pairs
+        .iter()
+        .zip(0..)
+        .map(|((here, _), bits)| EventObject::new(here.as_raw_fd(), Touchy(bits)))
+        .collect();
+    for object in &objects {
+        poller.add_with(*object, Interest::READ | Interest::WRITE).unwrap();
+    }
+    let mut events = Vec::new();
+    for _ in 0..3 {
+        TOUCHED.set(true);
+        let timeout = Some(Duration::ZERO);
+        catch_unwind(AssertUnwindSafe(|| poller.wait_into(&mut events, timeout))).unwrap_err();
+        assert!(events.iter().all(|event| objects.contains(event)), "{events:?}");
+        catch_unwind(AssertUnwindSafe(|| poller.wait(0))).unwrap_err();
+        let modify = || poller.modify(objects[3], Interest::READ);
+        catch_unwind(AssertUnwindSafe(modify)).unwrap_err();
+        catch_unwind(AssertUnwindSafe(|| poller.add(objects[3]))).unwrap_err();
+        TOUCHED.set(false);
+        assert_eq!(poller.wait_into(&mut events, timeout).unwrap(), objects.len());
+        assert!(objects.iter().all(|object| events.contains(object)));
+        assert_errno(poller.add(objects[3]), libc::EEXIST);
+        poller.modify(objects[3], Interest::READ | Interest::WRITE).unwrap();
+    }
+    for (object, (here, _)) in objects.iter().zip(&pairs) {
+        drain_open(here);
+        fill(here);
+        poller.delete(object.fd).unwrap();
+    }
+    silent(&mut poller);
+}

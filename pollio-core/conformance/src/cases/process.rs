@@ -1,0 +1,115 @@
+//! Processes: what a child has of its parent's poller. (That exec closes a poller's fds: see `construction`.)
+
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{ForkResult, fork};
+use pollio_core::{EventKind, EventObject, Poller};
+
+use crate::fixtures::{LONG, left_out, only, silent, unix_pair};
+use crate::support::{again, dup, isolated, poller, ready_pair};
+use crate::{Backend, Kernel};
+
+/// What a forked child does with its copy of a poller leaves the parent's as it is: its registrations stand, and its
+/// fds are open.
+pub fn a_forked_child_that_drops_the_poller_leaves_the_parents<B: Backend>() {
+    let kernels = [Kernel::EmulatedKqueue, Kernel::LibKqueue];
+    if left_out::<B>(&kernels, "it lives in the process, with threads that a fork does not copy") {
+        return;
+    }
+    isolated(|| {
+        let mut poller = poller::<B, EventKind>();
+        let (waker, registrar) = (poller.waker().unwrap(), poller.registrar());
+        let (here, mut there) = unix_pair();
+        let client = EventObject::client(here.as_raw_fd());
+        poller.add(client).unwrap();
+        // SAFETY: the child closes fds and ends; it takes no lock that another thread may have had.
+        match unsafe { fork() }.unwrap() {
+            ForkResult::Child => {
+                drop((poller, waker, registrar, here, there));
+                // SAFETY: it ends the process, and runs nothing of it.
+                unsafe { libc::_exit(0) }
+            }
+            ForkResult::Parent { child } => {
+                let start = Instant::now();
+                while waitpid(child, Some(WaitPidFlag::WNOHANG)).unwrap() == WaitStatus::StillAlive {
+                    if start.elapsed() > LONG {
+                        kill(child, Signal::SIGKILL).unwrap();
+                        panic!("the child hangs");
+                    }
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            }
+        }
+        silent(&mut poller);
+        there.write_all(b"x").unwrap();
+        assert_eq!(only(&mut poller), client);
+        poller.delete(client.fd).unwrap();
+        registrar_works::<B>(&mut poller, client);
+        drop((waker, registrar));
+    });
+}
+
+fn registrar_works<B: Backend>(poller: &mut B::Poller<EventKind>, client: EventObject) {
+    use pollio_core::Register;
+
+    poller.registrar().add(client).unwrap();
+    assert_eq!(only(poller), client);
+}
+
+/// A program that is started, and has the poller's fd as an fd of its own and closes it, leaves the parent's poller
+/// as it is.
+pub fn a_started_program_that_closes_the_poller_leaves_the_parents<B: Backend>() {
+    if left_out::<B>(&[Kernel::Kqueue], "a kqueue is not inherited (kqueue(2))") {
+        return;
+    }
+    isolated(|| {
+        let mut poller = poller::<B, EventKind>();
+        let (here, _there) = ready_pair();
+        let client = EventObject::client(here.as_raw_fd());
+        poller.add(client).unwrap();
+        let status =
+            Command::new("sh").args(["-c", "exec <&-"]).stdin(Stdio::from(dup(&poller))).status().unwrap();
+        assert!(status.success());
+        assert_eq!(only(&mut poller), client);
+        poller.delete(client.fd).unwrap();
+        silent(&mut poller);
+    });
+}
+
+/// An fd that a child registers with an epoll that it shares is told of in the parent, with the word that the child
+/// gave it, and is gone when the child ends. A kqueue is not shared.
+pub fn a_childs_own_fd_is_told_of_in_the_parent_on_epoll_only<B: Backend>() {
+    let kernels = [Kernel::Kqueue, Kernel::EmulatedKqueue, Kernel::LibKqueue];
+    if left_out::<B>(&kernels, "a kqueue is not inherited (kqueue(2))") {
+        return;
+    }
+    #[cfg(target_os = "linux")]
+    isolated(|| {
+        use rustix::event::epoll;
+
+        const CHILD: &str = "POLLIO_CONFORMANCE_CHILD";
+        let word = EventObject::server(123_456).with_generation(0xabcdef);
+        if std::env::var_os(CHILD).is_some() {
+            // The epoll is standard input here.
+            let (here, _there) = ready_pair();
+            let data = epoll::EventData::new_u64(word.encode());
+            epoll::add(std::io::stdin(), &here, data, epoll::EventFlags::IN).unwrap();
+            // Until the parent has seen it, and kills this.
+            std::thread::sleep(LONG);
+            return;
+        }
+        let mut poller = poller::<B, EventKind>();
+        let mut child = again().env(CHILD, "1").stdin(Stdio::from(dup(&poller))).spawn().unwrap();
+        for _ in 0..2 {
+            assert_eq!(only(&mut poller), word);
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        silent(&mut poller);
+    });
+}

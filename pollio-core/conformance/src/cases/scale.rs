@@ -1,0 +1,164 @@
+//! Many fds: all are told of, and none starves.
+
+use std::collections::{BTreeMap, HashSet};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
+
+use pollio_core::{EventKind, EventObject, Interest, MAX_EVENTS, Poller};
+use proptest::prelude::RngCore;
+use proptest::test_runner::{RngAlgorithm, TestRng};
+
+use crate::fixtures::{left_out, silent, unix_pair};
+use crate::support::{assert_errno, directions, dup, isolated, poller, ready_pair, replace};
+use crate::{Backend, Kernel};
+
+/// As many fds as the system allows, up to `wanted`, of which the first few are left to the caller.
+fn dups(fd: &impl std::os::fd::AsFd, wanted: usize) -> Vec<OwnedFd> {
+    const SPARE: u64 = 40;
+
+    let allowed = rlimit::increase_nofile_limit(wanted as u64 + SPARE).unwrap();
+    (0..wanted.min((allowed - SPARE) as usize)).map(|_| dup(fd)).collect()
+}
+
+/// Watched fds that are all ready, a thousand to as many as there can be, come from one wait, each of them once;
+/// beyond `MAX_EVENTS` the rest comes with the next.
+pub fn as_many_fds_as_there_can_be_are_told_of<B: Backend>() {
+    isolated(|| {
+        let (here, _there) = ready_pair();
+        for wanted in [1_000, 5_000, MAX_EVENTS + 500] {
+            let mut poller = poller::<B, EventKind>();
+            let fds = dups(&here, wanted);
+            for (fd, stamp) in fds.iter().zip(0..) {
+                poller.add(EventObject::client(fd.as_raw_fd()).with_generation(stamp)).unwrap();
+            }
+            eprintln!("{} fds", fds.len());
+            let mut seen = HashSet::new();
+            let mut left = fds.len();
+            while left > 0 {
+                let events = poller.wait(0).unwrap();
+                assert_eq!(events.len(), fds.len().min(MAX_EVENTS));
+                assert!(events.iter().all(EventObject::is_readable));
+                let batch: HashSet<EventObject> = events.iter().copied().collect();
+                assert_eq!(batch.len(), events.len(), "one came twice in a batch");
+                seen.extend(batch);
+                left = left.saturating_sub(MAX_EVENTS);
+            }
+            assert_eq!(seen.len(), fds.len());
+            // What was read is told of no more.
+            for fd in &fds {
+                poller.delete(fd.as_raw_fd()).unwrap();
+            }
+            assert!(poller.wait(0).unwrap().is_empty());
+        }
+    });
+}
+
+/// No wait returns more than `MAX_EVENTS`, however much is ready: the rest comes with the next ones, and nobody
+/// starves.
+pub fn no_more_than_max_events_come_from_one_wait<B: Backend>() {
+    if left_out::<B>(&[Kernel::LibKqueue], "it has an order of its own") {
+        return;
+    }
+    isolated(|| {
+        let (mut poller, (here, _there)) = (poller::<B, EventKind>(), ready_pair());
+        let mut expected = HashSet::new();
+        let mut fds = dups(&here, 10_500);
+        if B::KERNEL == Kernel::Epoll {
+            // More registrations than there can be fds: the numbers are used again and again, and a dup that stays
+            // keeps each file registered on them.
+            let pairs: Vec<_> = (0..6).map(|_| ready_pair()).collect();
+            for ((here, _), stamp) in pairs.iter().zip(0..) {
+                for fd in &mut fds {
+                    replace(fd, here);
+                    let object = EventObject::client(fd.as_raw_fd()).with_generation(stamp);
+                    poller.add(object).unwrap();
+                    expected.insert(object);
+                }
+            }
+            assert_eq!(expected.len(), 63_000);
+            told_in_turn(&mut poller, &expected, expected.len().div_ceil(MAX_EVENTS), MAX_EVENTS);
+        } else {
+            // Two events of the kernel's for each.
+            for fd in &fds {
+                let object = EventObject::client(fd.as_raw_fd());
+                poller.add_with(object, Interest::READ | Interest::WRITE).unwrap();
+                expected.insert(object);
+            }
+            told_in_turn(&mut poller, &expected, (2 * expected.len()).div_ceil(MAX_EVENTS), 1);
+        }
+    });
+}
+
+/// Within `waits` all that is `expected` comes; the first wait has at least `first` events.
+fn told_in_turn(poller: &mut impl Poller, expected: &HashSet<EventObject>, waits: usize, first: usize) {
+    let mut seen = HashSet::new();
+    for wait in 0..waits {
+        let events = poller.wait(0).unwrap();
+        assert!(events.len() <= MAX_EVENTS, "{}", events.len());
+        assert!(wait > 0 || events.len() >= first, "{}", events.len());
+        seen.extend(events);
+    }
+    let missing = expected.difference(&seen).count();
+    assert!(missing == 0 && seen.len() == expected.len(), "{missing} starved of {}", expected.len());
+}
+
+/// Adding, modifying and deleting a hundred thousand times in random order: each call answers as a model says, and
+/// what is told of is what the model has registered and ready.
+pub fn a_hundred_thousand_changes_agree_with_a_model<B: Backend>() {
+    /// A registration: its stamp and its interest.
+    type Model = BTreeMap<RawFd, (u32, Interest)>;
+
+    // A half of them has something to read; all are writable.
+    let pairs: Vec<_> = (0..100).map(|i| if i % 2 == 0 { ready_pair() } else { unix_pair() }).collect();
+    let ready: HashSet<RawFd> = pairs.iter().step_by(2).map(|(here, _)| here.as_raw_fd()).collect();
+    let mut poller = poller::<B, EventKind>();
+    let mut model = Model::new();
+    let mut random = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    let start = Instant::now();
+    let mut changes = 0;
+    while changes < 100_000 && start.elapsed() < Duration::from_secs(4) {
+        let fd = pairs[random.next_u32() as usize % pairs.len()].0.as_raw_fd();
+        let interest = directions()[random.next_u32() as usize % 3];
+        let client = EventObject::client(fd).with_generation(changes);
+        let has = model.contains_key(&fd);
+        match random.next_u32() % 3 {
+            0 if has => assert_errno(poller.add_with(client, interest), libc::EEXIST),
+            0 => {
+                poller.add_with(client, interest).unwrap();
+                model.insert(fd, (changes, interest));
+            }
+            1 if has => {
+                poller.modify(client, interest).unwrap();
+                model.insert(fd, (changes, interest));
+            }
+            1 => assert_errno(poller.modify(client, interest), libc::ENOENT),
+            _ if has => {
+                poller.delete(fd).unwrap();
+                model.remove(&fd);
+            }
+            _ => assert_errno(poller.delete(fd), libc::ENOENT),
+        }
+        changes += 1;
+        if changes % 97 == 0 {
+            let told: BTreeMap<RawFd, (u32, bool, bool)> = poller
+                .wait(0)
+                .unwrap()
+                .iter()
+                .map(|event| (event.fd, (event.generation(), event.is_readable(), event.is_writable())))
+                .collect();
+            let expected: BTreeMap<RawFd, (u32, bool, bool)> = model
+                .iter()
+                .map(|(fd, (stamp, interest))| {
+                    (*fd, (*stamp, interest.is_read() && ready.contains(fd), interest.is_write()))
+                })
+                .filter(|(_, (_, readable, writable))| *readable || *writable)
+                .collect();
+            assert_eq!(told, expected, "after {changes} changes");
+        }
+    }
+    eprintln!("{changes} changes");
+    for fd in model.keys() {
+        poller.delete(*fd).unwrap();
+    }
+    silent(&mut poller);
+}
