@@ -52,8 +52,115 @@ impl Kernel {
 macro_rules! suite {
     ($Backend:ty) => {
         $crate::suite! { @tests $Backend;
+            construction: [
+                a_new_poller_is_silent,
+                a_poller_costs_one_fd,
+                its_fds_are_closed_on_exec,
+                a_full_fd_table_is_emfile,
+                a_hundred_thousand_pollers_leave_no_fd,
+                fd_0_is_an_fd_like_any_other,
+                a_poller_moves_to_another_thread,
+                debug_output_names_the_poller_and_its_fd,
+            ]
             registration: [
                 a_fresh_fd_is_added,
+                add_is_for_reading_and_level_triggered,
+                an_fd_that_is_ready_is_reported_by_the_next_wait,
+                an_fd_is_registered_with_each_poller_apart,
+                adding_twice_is_already_exists,
+                a_refused_add_leaves_the_old_word,
+                a_refused_add_leaves_the_old_interest,
+                a_refused_add_leaves_the_old_mode,
+                an_fd_and_its_dup_are_two_registrations,
+                the_same_file_put_back_on_its_number_is_registered_on_epoll_only,
+                modify_changes_what_is_watched,
+                interest_is_narrowed_and_widened_again,
+                modify_changes_kind_and_generation,
+                what_was_ready_before_a_modify_comes_with_the_new_word,
+                modifying_what_is_not_registered_is_not_found,
+                a_deleted_fd_is_reported_no_more,
+                deleting_what_is_not_registered_is_not_found,
+                deleting_twice_is_not_found,
+                a_delete_keeps_back_what_was_not_fetched,
+                a_negative_fd_is_ebadf,
+                an_fd_that_was_never_opened_is_ebadf,
+                a_closed_fd_is_ebadf,
+                a_failed_add_leaves_nothing_registered,
+                failed_calls_leave_other_registrations_alone,
+            ]
+            lifetime: [
+                closing_the_last_fd_ends_its_registration,
+                a_number_that_is_used_again_is_added,
+                a_server_that_never_deletes_works,
+                a_number_that_is_used_again_is_not_registered,
+                a_dup_keeps_a_closed_fd_registered_on_epoll_only,
+                a_ghost_cannot_be_deleted,
+                a_generation_tells_a_ghost_from_its_numbers_new_owner,
+                a_generation_tells_a_stale_event_from_a_live_one,
+                closing_while_another_thread_waits_ends_the_registration,
+                a_copy_in_a_child_keeps_a_closed_fd_registered_on_epoll_only,
+            ]
+            kinds: [
+                a_regular_file_is_eperm_on_epoll_and_ready_on_kqueue,
+                a_directory_is_refused,
+                a_device_that_cannot_be_polled_is_refused,
+                a_poller_does_not_watch_itself,
+                a_memfd_is_eperm_on_epoll,
+                an_fd_of_a_path_alone_is_ebadf_on_epoll,
+                a_proc_file_is_watched_where_it_can_be,
+            ]
+            timeouts: [
+                a_timeout_of_zero_returns_at_once,
+                a_negative_timeout_blocks,
+                no_timeout_blocks,
+                an_event_ends_a_wait_before_its_time,
+                a_huge_timeout_blocks,
+                what_is_ready_is_handed_out_whatever_the_timeout,
+                a_wait_is_never_early,
+                a_thousand_short_waits_are_none_of_them_early,
+                a_timeout_below_a_millisecond_is_kept,
+                a_short_timeout_is_no_busy_loop,
+                a_timeout_of_a_nanosecond_ends,
+                a_wait_that_expires_returns_nothing,
+                wait_into_clears_then_fills,
+                a_capacity_of_one_has_the_same_timeouts,
+            ]
+            signals: [
+                a_signal_does_not_end_a_wait,
+                a_signal_does_not_end_a_wait_without_end,
+                a_signal_does_not_disturb_a_wait_that_polls,
+                an_ignored_signal_does_not_end_a_wait,
+                a_wait_ends_in_a_storm_of_signals,
+                no_event_is_lost_in_a_storm_of_signals,
+                a_signal_does_not_disturb_registering,
+                a_wait_goes_on_after_the_process_was_stopped,
+            ]
+            scale: [
+                as_many_fds_as_there_can_be_are_told_of,
+                no_more_than_max_events_come_from_one_wait,
+                a_hundred_thousand_changes_agree_with_a_model,
+            ]
+            nested: [
+                a_poller_is_readable_while_it_has_events,
+                an_event_in_a_poller_ends_the_wait_of_the_one_around_it,
+                a_circle_of_pollers_is_refused,
+                pollers_nest_to_some_depth,
+                poll_says_whether_a_poller_has_events,
+            ]
+            process: [
+                a_forked_child_that_drops_the_poller_leaves_the_parents,
+                a_started_program_that_closes_the_poller_leaves_the_parents,
+                a_childs_own_fd_is_told_of_in_the_parent_on_epoll_only,
+            ]
+            ownership: [
+                dropping_a_poller_leaves_its_fds_open,
+                deleting_an_fd_leaves_it_open,
+                calls_that_fail_leave_the_fds_as_they_were,
+                a_wait_allocates_only_what_it_returns,
+                registering_and_waking_allocate_nothing,
+                memory_is_flat_over_a_million_waits,
+                a_caller_that_panics_can_go_on,
+                a_role_that_panics_breaks_nothing,
             ]
             modes: [
                 a_level_is_reported_until_it_is_drained,
@@ -116,11 +223,6 @@ macro_rules! suite {
                 a_low_water_mark_is_honoured,
                 data_around_an_out_of_band_byte_is_told_of,
             ]
-            #[cfg(target_os = "linux")]
-            oob: [
-                an_out_of_band_byte_is_priority,
-                priority_has_modes,
-            ]
             pipes: [
                 a_pipe_with_data_is_readable,
                 a_full_pipe_is_not_writable,
@@ -146,6 +248,11 @@ macro_rules! suite {
                 a_refused_datagram_is_told_of,
                 a_loop_that_only_reads_gets_to_the_error_of_a_datagram,
                 a_loop_that_only_writes_gets_to_the_error_of_a_datagram,
+            ]
+            #[cfg(target_os = "linux")]
+            oob: [
+                an_out_of_band_byte_is_priority,
+                priority_has_modes,
             ]
             #[cfg(target_os = "linux")]
             linux: [

@@ -1,0 +1,68 @@
+//! The list in `suite!` holds every case, and every case says what it promises.
+#![cfg(any(target_os = "linux", target_os = "macos"))]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+/// The cases that `src/cases/*.rs` define: "module::case".
+fn defined(mut each: impl FnMut(&str, Option<&str>)) -> BTreeSet<String> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cases");
+    let mut cases = BTreeSet::new();
+    for entry in fs::read_dir(directory).expect("the cases") {
+        let path = entry.expect("an entry").path();
+        let module = path.file_stem().and_then(|stem| stem.to_str()).expect("a module").to_owned();
+        let source = fs::read_to_string(&path).expect("a module's source");
+        let lines: Vec<&str> = source.lines().collect();
+        for (index, line) in lines.iter().enumerate() {
+            let Some((name, _)) =
+                line.strip_prefix("pub fn ").and_then(|rest| rest.split_once("<B: Backend>()"))
+            else {
+                continue;
+            };
+            let doc = lines[..index].iter().rev().find(|line| !line.starts_with("#["));
+            each(name, doc.copied());
+            cases.insert(format!("{module}::{name}"));
+        }
+    }
+    cases
+}
+
+/// The cases that the list in `suite!` has, in its order.
+fn listed() -> Vec<String> {
+    let source = include_str!("../src/lib.rs");
+    let list = source.split_once("@tests $Backend;\n").expect("the list").1;
+    let list = list.split_once("\n        }\n").expect("its end").0;
+    let mut cases = Vec::new();
+    let mut module = "";
+    for line in list.lines().map(str::trim) {
+        if let Some(begins) = line.strip_suffix(": [") {
+            module = begins;
+        } else if let Some(case) = line.strip_suffix(',') {
+            cases.push(format!("{module}::{case}"));
+        } else {
+            assert!(line == "]" || line.starts_with("#["), "one case a line: {line}");
+        }
+    }
+    cases
+}
+
+#[test]
+fn the_list_has_every_case_once() {
+    let listed = listed();
+    let set: BTreeSet<String> = listed.iter().cloned().collect();
+    let defined = defined(|_, _| {});
+    assert!(defined.len() > 200, "so few: {}", defined.len());
+    let missing: Vec<_> = defined.difference(&set).collect();
+    assert!(missing.is_empty(), "cases that are not in the list: {missing:?}");
+    let gone: Vec<_> = set.difference(&defined).collect();
+    assert!(gone.is_empty(), "in the list, and no cases: {gone:?}");
+    assert_eq!(listed.len(), set.len(), "one is in the list twice");
+}
+
+#[test]
+fn every_case_says_what_it_promises() {
+    defined(|name, doc| {
+        assert!(doc.is_some_and(|doc| doc.starts_with("/// ")), "{name}: {doc:?}");
+    });
+}
