@@ -5,7 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
+use rustix::process::{Pid, Signal, kill_process};
 use socket2::SockRef;
 
 struct Server {
@@ -136,6 +136,8 @@ fn resets_and_thousands_of_connects_leave_it_serving() {
 #[test]
 #[cfg(target_os = "linux")]
 fn out_of_fds_it_does_not_spin_and_serves_when_one_is_free() {
+    use rustix::process::{Resource, Rlimit, prlimit};
+
     let server = Server::start();
     let limit = Rlimit { current: Some(24), maximum: Some(24) };
     prlimit(Some(server.pid()), Resource::Nofile, limit).unwrap();

@@ -419,15 +419,6 @@ fn events_of_what_is_not_recorded_are_dropped_and_end_no_wait() {
 }
 
 #[test]
-fn an_fd_that_the_kernel_refuses_costs_no_memory() {
-    let (poller, _) = poller();
-    for fd in [i32::MAX, i32::MAX - 1, 1 << 29] {
-        assert_eq!(errno(poller.add(EventObject::client(fd))), Some(libc::EBADF));
-        assert_eq!(poller.registrar().queue.lock().length(), 0);
-    }
-}
-
-#[test]
 fn a_poisoned_lock_is_entered() {
     let (poller, _) = poller();
     let (near, _far) = pair();
