@@ -176,6 +176,18 @@ fn a_modify_that_fails_does_not_arm_a_oneshot_that_has_fired() {
 }
 
 #[test]
+fn a_modify_that_fails_takes_back_only_what_it_has_made() {
+    let (poller, kqueue) = poller();
+    let (near, _far) = pair();
+    let event = EventObject::client(near.as_raw_fd());
+    poller.add(event).unwrap();
+    fail_attach(kqueue, EVFILT_WRITE, libc::ENOMEM);
+    // The list, then the question whether the old filter is there, and the new one, each by itself.
+    let made = calls(kqueue, || assert_eq!(errno(poller.modify(event, BOTH())), Some(libc::ENOMEM)));
+    assert_eq!(made, 3);
+}
+
+#[test]
 fn a_delete_passes_other_errors_on() {
     let (poller, kqueue) = poller();
     let (near, _far) = pair();
