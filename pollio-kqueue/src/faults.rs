@@ -71,6 +71,10 @@ fn each_operation_that_succeeds_is_one_call() {
     }
     assert_eq!(calls(kqueue, || (0..10).for_each(|_| waker.wake().unwrap())), 1);
     assert_eq!(calls(kqueue, || assert!(poller.wait(1_000).unwrap().is_empty())), 1);
+    // Nothing comes: one look, whether or not there is time.
+    for timeout in [0, 5] {
+        assert_eq!(calls(kqueue, || assert!(poller.wait(timeout).unwrap().is_empty())), 1);
+    }
 }
 
 #[test]
