@@ -1,15 +1,131 @@
-//! What the examples share: how they stop, and how they say what they are doing.
+//! What the examples share: how they listen, how they stop, and how they say what they are doing.
 
 use std::fmt;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use pollio::Wakeup;
+use pollio::{EventKind, EventObject, Poller, Tag, Wakeup};
 use signal_hook::consts::TERM_SIGNALS;
 use signal_hook::iterator::Signals;
+
+/// Ends a program that failed with a message, if it did.
+pub fn exit(program: &str, result: Result<(), String>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("{program}: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A listening socket, watched while there are fds for what it would accept.
+#[derive(Debug)]
+pub struct Listener<K = EventKind> {
+    socket: TcpListener,
+    kind: K,
+    is_watched: bool,
+    /// How often there was no fd for a connection.
+    pub refused: u64,
+}
+
+impl<K: Tag> Listener<K> {
+    /// Listens.
+    ///
+    /// # Errors
+    ///
+    /// A message for the person who gave the address.
+    pub fn bind(address: &str, kind: K) -> Result<Self, String> {
+        let socket = TcpListener::bind(address).map_err(|error| match error.kind() {
+            ErrorKind::InvalidInput => {
+                format!("'{address}' is not an address: say HOST:PORT, such as 127.0.0.1:7000")
+            }
+            _ => format!("cannot listen on {address}: {error}"),
+        })?;
+        let nonblocking = socket.set_nonblocking(true);
+        nonblocking.map_err(|error| format!("cannot use {address}: {error}"))?;
+        Ok(Listener { socket, kind, is_watched: false, refused: 0 })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    ///
+    /// Those of getsockname(2).
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// Watches it, if it is not watched.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Poller::add`].
+    pub fn watch(&mut self, poller: &impl Poller<K>) -> io::Result<()> {
+        if !self.is_watched {
+            poller.add(EventObject::new(self.socket.as_raw_fd(), self.kind))?;
+            self.is_watched = true;
+        }
+        Ok(())
+    }
+
+    /// Watches it no longer.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Poller::delete`].
+    pub fn ignore(&mut self, poller: &impl Poller<K>) -> io::Result<()> {
+        if std::mem::take(&mut self.is_watched) { poller.delete(self.socket.as_raw_fd()) } else { Ok(()) }
+    }
+
+    /// The next connection, if there is one and an fd for it.
+    ///
+    /// # Errors
+    ///
+    /// Those of the poller.
+    pub fn accept(&mut self, poller: &impl Poller<K>) -> io::Result<Option<TcpStream>> {
+        loop {
+            match self.socket.accept() {
+                Ok((socket, _)) => {
+                    socket.set_nonblocking(true)?;
+                    return Ok(Some(socket));
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
+                // The listener stays readable, so to watch it would spin until an fd is free.
+                Err(error) if is_out_of_fds(&error) => {
+                    self.refused += 1;
+                    self.ignore(poller)?;
+                    return Ok(None);
+                }
+                Err(_) => {} // a connection that was gone before it was accepted
+            }
+        }
+    }
+}
+
+/// EMFILE and ENFILE, which have no [`ErrorKind`].
+fn is_out_of_fds(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(24 | 23))
+}
+
+/// `None` where the call would block.
+///
+/// # Errors
+///
+/// Others than that.
+pub fn unless_it_blocks(result: io::Result<usize>) -> io::Result<Option<usize>> {
+    match result {
+        Ok(count) => Ok(Some(count)),
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
 
 /// Whether the program has been asked to stop, by Ctrl-C or a request of its own.
 #[derive(Clone, Debug, Default)]
