@@ -110,7 +110,7 @@ impl<K: Tag> Listener<K> {
 }
 
 /// EMFILE and ENFILE, which have no [`ErrorKind`].
-fn is_out_of_fds(error: &io::Error) -> bool {
+pub fn is_out_of_fds(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(24 | 23))
 }
 
