@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use pollio::{EventObject, Poller, Tag, Wakeup};
 use signal_hook::consts::TERM_SIGNALS;
 use signal_hook::iterator::Signals;
+use socket2::SockRef;
 
 /// Whether the program has been asked to stop, by Ctrl-C or a request of its own.
 #[derive(Clone, Debug, Default)]
@@ -77,7 +78,11 @@ impl<K: Tag> Acceptor<K> {
             }
             _ => format!("cannot listen on {address}: {error}"),
         })?;
-        listener.set_nonblocking(true).map_err(|error| error.to_string())?;
+        // Once more, with a longer queue than std's 128: a connect that finds it full is tried again after a second.
+        SockRef::from(&listener)
+            .listen(4_096)
+            .and_then(|()| listener.set_nonblocking(true))
+            .map_err(|error| format!("cannot listen on {address}: {error}"))?;
         Ok(Acceptor { listener, kind, is_watched: false, retry: Instant::now(), put_off: 0 })
     }
 
