@@ -6,14 +6,10 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use common::{Server, refuses, speaks_to_people, until_closed};
+use common::{Server, run, says_what_is_wrong};
 use socket2::SockRef;
 
 const CHAT: &str = env!("CARGO_BIN_EXE_chat");
-
-fn start(arguments: &[&str]) -> Server {
-    Server::start(CHAT, &[&["127.0.0.1:0"], arguments].concat())
-}
 
 struct Person(BufReader<TcpStream>);
 
@@ -35,9 +31,10 @@ impl Person {
         self.0.get_mut().write_all(text.as_bytes()).unwrap();
     }
 
+    /// Nothing, where the server has hung up.
     fn hear(&mut self) -> String {
         let mut line = String::new();
-        self.0.read_line(&mut line).unwrap();
+        let _ = self.0.read_line(&mut line);
         line.trim_end().to_owned()
     }
 
@@ -54,7 +51,7 @@ impl Person {
 
 #[test]
 fn what_one_says_all_others_read() {
-    let server = start(&[]);
+    let server = Server::start(CHAT, &[]);
     let mut ada = Person::named(&server, "ada");
     let mut others: Vec<_> = (0..20).map(|_| Person::join(&server)).collect();
     ada.say("hello, world\nand again\n");
@@ -72,7 +69,7 @@ fn what_one_says_all_others_read() {
 
 #[test]
 fn lines_come_whole_however_they_are_sent() {
-    let server = start(&[]);
+    let server = Server::start(CHAT, &[]);
     let mut speaker = Person::named(&server, "bit");
     let mut listener = Person::join(&server);
     for byte in "by the byte\n".chars() {
@@ -88,7 +85,7 @@ fn lines_come_whole_however_they_are_sent() {
 
 #[test]
 fn a_reader_that_is_too_slow_is_dropped_and_the_others_are_told() {
-    let server = start(&["--backlog", "64"]);
+    let server = Server::start(CHAT, &["--backlog", "64"]);
     let slow = Person::named(&server, "slow");
     let mut speaker = Person::join(&server);
     let mut listener = Person::join(&server);
@@ -105,14 +102,15 @@ fn a_reader_that_is_too_slow_is_dropped_and_the_others_are_told() {
     let spoken = heard.iter().filter(|line| line.ends_with('x')).count();
     let rest = (spoken..20_000).filter(|_| listener.hear().ends_with('x')).count();
     assert_eq!(spoken + rest, 20_000);
-    until_closed(slow.0.get_ref());
+    let mut slow = slow;
+    while !slow.hear().is_empty() {}
     drop(speaking.join().unwrap());
     assert!(server.interrupt().contains("1 of them too slow"));
 }
 
 #[test]
 fn garbage_and_lines_without_end_harm_nobody() {
-    let server = start(&[]);
+    let server = Server::start(CHAT, &[]);
     let mut rude = Person::named(&server, "rude");
     let mut listener = Person::join(&server);
     rude.0.get_mut().write_all(b"\xff\xfe\x1b[2J\x07 bell\n").unwrap();
@@ -125,7 +123,7 @@ fn garbage_and_lines_without_end_harm_nobody() {
 
 #[test]
 fn resets_and_a_thousand_who_join_and_leave_at_once_leave_it_serving() {
-    let server = start(&[]);
+    let server = Server::start(CHAT, &[]);
     let mut listener = Person::join(&server);
     for round in 0..1_000 {
         let socket = server.connect();
@@ -142,10 +140,10 @@ fn resets_and_a_thousand_who_join_and_leave_at_once_leave_it_serving() {
 #[test]
 #[cfg(target_os = "linux")]
 fn out_of_fds_it_does_not_spin_and_serves_when_one_is_free() {
-    let server = start(&[]);
+    let server = Server::start(CHAT, &[]);
     server.limit_fds(24);
     let mut sockets: Vec<_> = (0..40).map(|_| server.connect()).collect();
-    server.is_idle();
+    server.is_at_rest();
     let last = sockets.pop().unwrap();
     sockets.clear();
     assert!(Person(BufReader::new(last)).hear().starts_with("* welcome"));
@@ -154,19 +152,20 @@ fn out_of_fds_it_does_not_spin_and_serves_when_one_is_free() {
 #[test]
 #[cfg(target_os = "linux")]
 fn a_slow_reader_that_is_borne_with_makes_it_wait_not_spin() {
-    let server = start(&["--backlog", "100000"]);
+    let server = Server::start(CHAT, &["--backlog", "100000"]);
     let _slow = Person::join(&server);
     let mut speaker = Person::join(&server);
     for _ in 0..10_000 {
         speaker.say(&format!("{}\n", "z".repeat(1_000)));
     }
     let start = Instant::now();
-    server.is_idle();
+    server.is_at_rest();
     assert!(start.elapsed() < Duration::from_secs(10));
 }
 
 #[test]
 fn help_bad_arguments_and_taken_ports_are_said() {
-    speaks_to_people(CHAT, &start(&[]));
-    refuses(CHAT, &["--backlog", "much"], "--backlog");
+    says_what_is_wrong(CHAT);
+    let output = run(CHAT, &["--backlog", "much"]);
+    assert!(!output.status.success() && String::from_utf8(output.stderr).unwrap().contains("--backlog"));
 }

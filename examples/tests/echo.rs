@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
-use common::{Server, run, speaks_to_people};
+use common::{Server, run, says_what_is_wrong};
 use socket2::SockRef;
 
 const ECHO: &str = env!("CARGO_BIN_EXE_echo");
@@ -20,7 +20,7 @@ fn is_echoed(mut socket: &TcpStream, message: &[u8]) {
 
 #[test]
 fn what_is_sent_comes_back_and_ctrl_c_ends_it_with_totals() {
-    let server = Server::start(ECHO, &["127.0.0.1:0"]);
+    let server = Server::start(ECHO, &[]);
     let socket = server.connect();
     is_echoed(&socket, b"hello");
     is_echoed(&socket, &[7; 10_000]);
@@ -33,7 +33,7 @@ fn what_is_sent_comes_back_and_ctrl_c_ends_it_with_totals() {
 
 #[test]
 fn a_peer_that_does_not_read_is_waited_for() {
-    let server = Server::start(ECHO, &["127.0.0.1:0"]);
+    let server = Server::start(ECHO, &[]);
     let slow = server.connect();
     let message: Vec<u8> = (0..20_000_000u32).map(|n| n as u8).collect();
     std::thread::scope(|scope| {
@@ -49,7 +49,7 @@ fn a_peer_that_does_not_read_is_waited_for() {
 
 #[test]
 fn a_half_closed_peer_gets_the_rest() {
-    let server = Server::start(ECHO, &["127.0.0.1:0"]);
+    let server = Server::start(ECHO, &[]);
     let socket = server.connect();
     let message = vec![5; 5_000_000];
     std::thread::scope(|scope| {
@@ -65,7 +65,7 @@ fn a_half_closed_peer_gets_the_rest() {
 
 #[test]
 fn resets_and_thousands_of_connects_leave_it_serving() {
-    let server = Server::start(ECHO, &["127.0.0.1:0"]);
+    let server = Server::start(ECHO, &[]);
     for round in 0..2_000 {
         let socket = server.connect();
         if round % 2 == 0 {
@@ -80,11 +80,11 @@ fn resets_and_thousands_of_connects_leave_it_serving() {
 #[test]
 #[cfg(target_os = "linux")]
 fn out_of_fds_it_does_not_spin_and_serves_when_one_is_free() {
-    let server = Server::start(ECHO, &["127.0.0.1:0"]);
+    let server = Server::start(ECHO, &[]);
     server.limit_fds(24);
     let mut sockets: Vec<TcpStream> = (0..40).map(|_| server.connect()).collect();
     is_echoed(&sockets[0], b"the first");
-    server.is_idle();
+    server.is_at_rest();
     let last = sockets.pop().unwrap();
     (&last).write_all(b"the last").unwrap();
     sockets.clear();
@@ -94,8 +94,8 @@ fn out_of_fds_it_does_not_spin_and_serves_when_one_is_free() {
 }
 
 #[test]
-fn help_bad_arguments_and_taken_ports_are_said() {
-    speaks_to_people(ECHO, &Server::start(ECHO, &["127.0.0.1:0"]));
+fn bad_arguments_and_taken_ports_are_said_so() {
+    says_what_is_wrong(ECHO);
 }
 
 #[test]

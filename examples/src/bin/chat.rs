@@ -5,12 +5,12 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, RawFd};
 use std::process::ExitCode;
 use std::rc::Rc;
 
-use examples::{Bytes, Listener, LiveLine, Stop, exit, unless_it_blocks};
+use examples::{Acceptor, Bytes, LiveLine, Stop, exit_code, unless_it_blocks};
 use lexopt::prelude::*;
 use pollio::{EventKind, EventObject, Interest, OsPoller, Poller};
 
@@ -27,7 +27,7 @@ Usage: chat [ADDRESS] [--backlog KILOBYTES]
 const LINE: usize = 4_096;
 
 fn main() -> ExitCode {
-    exit("chat", run())
+    exit_code("chat", run())
 }
 
 fn run() -> Result<(), String> {
@@ -47,10 +47,10 @@ fn run() -> Result<(), String> {
             other => return Err(format!("{}\n\n{HELP}", other.unexpected())),
         }
     }
-    let listener = Listener::bind(&address, EventKind::Server)?;
+    let acceptor = Acceptor::bind(&address, EventKind::Server)?;
     let fails = |error: io::Error| format!("stopped by an error: {error}");
-    let mut chat = Chat::new(listener, backlog.saturating_mul(1_024)).map_err(fails)?;
-    let address = chat.listener.address().map_err(fails)?;
+    let mut chat = Chat::new(acceptor, backlog.saturating_mul(1_024)).map_err(fails)?;
+    let address = chat.acceptor.address().map_err(fails)?;
     println!("chat on {address}");
     println!("join it:  nc {} {}      stop it: Ctrl-C", address.ip(), address.port());
     chat.serve().map_err(fails)?;
@@ -62,7 +62,7 @@ fn run() -> Result<(), String> {
 struct Chat {
     poller: OsPoller,
     stop: Stop,
-    listener: Listener,
+    acceptor: Acceptor<EventKind>,
     people: HashMap<RawFd, Person>,
     /// Those who are to go, and why. They are not removed where that is found out: somebody is being told something
     /// just then.
@@ -98,16 +98,16 @@ enum Why {
 }
 
 impl Chat {
-    fn new(mut listener: Listener, backlog: usize) -> io::Result<Self> {
+    fn new(mut acceptor: Acceptor<EventKind>, backlog: usize) -> io::Result<Self> {
         let poller = OsPoller::new()?;
-        listener.watch(&poller)?;
+        acceptor.watch(&poller)?;
         let stop = Stop::on_interrupt(poller.waker()?)?;
         let (people, leaving) = (HashMap::new(), Vec::new());
         let (generation, joined, messages, slow, bytes) = (0, 0, 0, 0, 0);
         Ok(Chat {
             poller,
             stop,
-            listener,
+            acceptor,
             people,
             leaving,
             backlog,
@@ -127,17 +127,15 @@ impl Chat {
             for event in &events {
                 match event.kind {
                     EventKind::Server => {
-                        while let Some(socket) = self.listener.accept(&self.poller)? {
-                            self.join(socket)?;
+                        while let Some((socket, address)) = self.acceptor.accept(&self.poller)? {
+                            self.join(socket, address)?;
                         }
                     }
                     EventKind::Client => self.listen_to(event),
                 }
                 self.let_go()?;
             }
-            if events.is_empty() {
-                self.listener.watch(&self.poller)?;
-            }
+            self.acceptor.retry(&self.poller)?;
             let (people, messages, bytes) = (self.people.len(), self.messages, Bytes(self.bytes));
             line.show(|| format!("{people} people, {messages} messages, {bytes} sent"));
         }
@@ -145,8 +143,7 @@ impl Chat {
         Ok(())
     }
 
-    fn join(&mut self, socket: TcpStream) -> io::Result<()> {
-        let Ok(address) = socket.peer_addr() else { return Ok(()) }; // gone already
+    fn join(&mut self, socket: TcpStream, address: SocketAddr) -> io::Result<()> {
         let (fd, name) = (socket.as_raw_fd(), address.to_string());
         self.generation = self.generation.wrapping_add(1);
         let (generation, interest) = (self.generation, Interest::READ);
@@ -229,7 +226,7 @@ impl Chat {
             self.poller.delete(fd)?; // before the fd is closed
             let Person { name, socket, .. } = person;
             drop(socket);
-            self.listener.watch(&self.poller)?; // there is an fd for it now
+            self.acceptor.watch(&self.poller)?; // there is an fd for it now
             self.slow += u64::from(why == Why::TooSlow);
             let how = if why == Why::TooSlow { "read too slowly, and is gone" } else { "left" };
             self.tell_all_but(fd, &format!("* {name} {how}"));

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use examples::{Bytes, Listener, LiveLine, Stop, unless_it_blocks};
+use examples::{Acceptor, Bytes, LiveLine, Stop, unless_it_blocks};
 use lexopt::prelude::*;
 use pollio::{EventKind, EventObject, Interest, OsPoller, Poller};
 
@@ -75,16 +75,16 @@ impl Options {
 
 /// Serves until it is stopped. False where a demo's byte came back wrong.
 fn run(options: &Options) -> Result<bool, String> {
-    let listener = Listener::bind(&options.address, EventKind::Server)?;
+    let acceptor = Acceptor::bind(&options.address, EventKind::Server)?;
     let fails = |error: io::Error| format!("stopped by an error: {error}");
-    let mut server = Server::new(listener).map_err(fails)?;
-    let address = server.listener.address().map_err(fails)?;
+    let mut server = Server::new(acceptor).map_err(fails)?;
+    let address = server.acceptor.address().map_err(fails)?;
     println!("echo on {address}");
     match options.demo {
         None => {
             println!("talk to it:  nc {} {}      stop it: Ctrl-C", address.ip(), address.port());
             server.serve(String::new).map_err(fails)?;
-            println!("{}", server.summary());
+            println!("{}", server.totals);
             Ok(true)
         }
         Some(time) => {
@@ -100,7 +100,7 @@ fn run(options: &Options) -> Result<bool, String> {
                 server.serve(|| demo.line())
             });
             result.map_err(fails)?;
-            println!("{}", server.summary());
+            println!("{}", server.totals);
             Ok(demo.summary(time))
         }
     }
@@ -109,7 +109,7 @@ fn run(options: &Options) -> Result<bool, String> {
 struct Server {
     poller: OsPoller,
     stop: Stop,
-    listener: Listener,
+    acceptor: Acceptor<EventKind>,
     connections: HashMap<RawFd, Connection>,
     generation: u32,
     totals: Totals,
@@ -129,19 +129,31 @@ struct Connection {
 #[derive(Default)]
 struct Totals {
     connections: u64,
+    refused: u64,
     resets: u64,
     bytes: u64,
 }
 
+impl std::fmt::Display for Totals {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Totals { connections, refused, resets, bytes } = self;
+        write!(
+            f,
+            "served {connections} connections ({resets} reset, {refused} times out of fds), {} echoed",
+            Bytes(*bytes)
+        )
+    }
+}
+
 impl Server {
-    fn new(mut listener: Listener) -> io::Result<Self> {
+    fn new(mut acceptor: Acceptor<EventKind>) -> io::Result<Self> {
         let poller = OsPoller::new()?;
-        listener.watch(&poller)?;
+        acceptor.watch(&poller)?;
         let stop = Stop::on_interrupt(poller.waker()?)?;
         Ok(Server {
             poller,
             stop,
-            listener,
+            acceptor,
             connections: HashMap::new(),
             generation: 0,
             totals: Totals::default(),
@@ -157,17 +169,11 @@ impl Server {
             self.poller.wait_into(&mut events, Some(line.due_in()))?;
             for event in &events {
                 match event.kind {
-                    EventKind::Server => {
-                        while let Some(socket) = self.listener.accept(&self.poller)? {
-                            self.connect(socket)?;
-                        }
-                    }
+                    EventKind::Server => self.accept()?,
                     EventKind::Client => self.echo(event, &mut buffer)?,
                 }
             }
-            if events.is_empty() {
-                self.listener.watch(&self.poller)?; // the fds may have been another process's
-            }
+            self.acceptor.retry(&self.poller)?;
             line.show(|| {
                 format!(
                     "{} connections, {} echoed{}",
@@ -181,13 +187,12 @@ impl Server {
         Ok(())
     }
 
-    fn summary(&self) -> String {
-        let Totals { connections, resets, bytes } = self.totals;
-        format!(
-            "served {connections} connections ({resets} reset, {} times out of fds), {} echoed",
-            self.listener.refused,
-            Bytes(bytes)
-        )
+    fn accept(&mut self) -> io::Result<()> {
+        while let Some((socket, _)) = self.acceptor.accept(&self.poller)? {
+            self.connect(socket)?;
+        }
+        self.totals.refused = self.acceptor.put_off();
+        Ok(())
     }
 
     fn connect(&mut self, socket: TcpStream) -> io::Result<()> {
@@ -229,7 +234,7 @@ impl Server {
     fn close(&mut self, fd: RawFd) -> io::Result<()> {
         self.poller.delete(fd)?; // before the fd is closed
         self.connections.remove(&fd);
-        self.listener.watch(&self.poller) // there is an fd for it now
+        self.acceptor.watch(&self.poller) // there is an fd again
     }
 }
 

@@ -10,7 +10,7 @@ use std::os::fd::AsRawFd;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use examples::{Bytes, Listener, LiveLine, Stop, exit, is_out_of_fds, unless_it_blocks};
+use examples::{Acceptor, Bytes, LiveLine, Stop, exit_code, unless_it_blocks};
 use lexopt::prelude::*;
 use pollio::{EventObject, GENERATION_BITS, Interest, OsPoller, Poller, tags};
 use socket2::{Domain, SockRef, Socket, Type};
@@ -41,7 +41,7 @@ tags! {
 }
 
 fn main() -> ExitCode {
-    exit("proxy", run())
+    exit_code("proxy", run())
 }
 
 fn run() -> Result<(), String> {
@@ -64,10 +64,11 @@ fn run() -> Result<(), String> {
     };
     let found = upstream.to_socket_addrs().ok().and_then(|mut found| found.next());
     let upstream = found.ok_or_else(|| format!("'{upstream}' is not an address: say HOST:PORT"))?;
-    let listener = Listener::bind(listen, Role::Listener)?;
+    let acceptor = Acceptor::bind(listen, Role::Listener)?;
     let fails = |error: io::Error| format!("stopped by an error: {error}");
-    let mut proxy = Proxy::new(listener, upstream).map_err(fails)?;
-    println!("proxy on {} for {upstream}      stop it: Ctrl-C", proxy.listener.address().map_err(fails)?);
+    let mut proxy = Proxy::new(acceptor, upstream).map_err(fails)?;
+    println!("proxy on {}", proxy.acceptor.address().map_err(fails)?);
+    println!("talk through it to {upstream}      stop it: Ctrl-C");
     proxy.serve().map_err(fails)?;
     println!(
         "carried {} connections ({} broken off), {} up, {} down",
@@ -82,7 +83,7 @@ fn run() -> Result<(), String> {
 struct Proxy {
     poller: OsPoller<Role>,
     stop: Stop,
-    listener: Listener<Role>,
+    acceptor: Acceptor<Role>,
     upstream: SocketAddr,
     /// By the generation that both sockets of a pair are registered with: the event of a pair that is gone finds
     /// none, though its fd may be another's by now.
@@ -117,13 +118,13 @@ struct Side {
 }
 
 impl Proxy {
-    fn new(mut listener: Listener<Role>, upstream: SocketAddr) -> io::Result<Self> {
+    fn new(mut acceptor: Acceptor<Role>, upstream: SocketAddr) -> io::Result<Self> {
         let poller = OsPoller::<Role>::new()?;
-        listener.watch(&poller)?;
+        acceptor.watch(&poller)?;
         let stop = Stop::on_interrupt(poller.waker()?)?;
         let (pairs, buffer) = (HashMap::new(), vec![0; AHEAD]);
         let (latest, carried, broken_off, up, down) = (0, 0, 0, 0, 0);
-        Ok(Proxy { poller, stop, listener, upstream, pairs, latest, buffer, carried, broken_off, up, down })
+        Ok(Proxy { poller, stop, acceptor, upstream, pairs, latest, buffer, carried, broken_off, up, down })
     }
 
     fn serve(&mut self) -> io::Result<()> {
@@ -137,9 +138,7 @@ impl Proxy {
                     Role::Downstream | Role::Upstream => self.carry(event)?,
                 }
             }
-            if events.is_empty() {
-                self.listener.watch(&self.poller)?;
-            }
+            self.acceptor.retry(&self.poller)?;
             let (pairs, up, down) = (self.pairs.len(), Bytes(self.up), Bytes(self.down));
             line.show(|| format!("{pairs} connections, {up} up, {down} down"));
         }
@@ -148,16 +147,14 @@ impl Proxy {
     }
 
     fn accept(&mut self) -> io::Result<()> {
-        while let Some(downstream) = self.listener.accept(&self.poller)? {
+        while let Some((downstream, _)) = self.acceptor.accept(&self.poller)? {
             let upstream = match connect(self.upstream) {
                 Ok(upstream) => upstream,
-                Err(error) => {
+                // Out of fds, or of ports: the next would fare no better just now.
+                Err(_) => {
                     self.broken_off += 1;
-                    if is_out_of_fds(&error) {
-                        self.listener.ignore(&self.poller)?;
-                    }
                     break_off(&downstream);
-                    continue;
+                    return self.acceptor.pause(&self.poller);
                 }
             };
             let generation = self.next_generation();
@@ -212,7 +209,7 @@ impl Proxy {
         }
         self.broken_off += u64::from(carried.is_err());
         drop(pair);
-        self.listener.watch(&self.poller) // there are fds for another now
+        self.acceptor.watch(&self.poller) // there are fds for another now
     }
 }
 
