@@ -4,10 +4,11 @@ mod common;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use common::{Server, run};
+use common::{Server, has, run};
 use socket2::SockRef;
 
 const PROXY: &str = env!("CARGO_BIN_EXE_proxy");
@@ -245,6 +246,51 @@ fn out_of_fds_it_does_not_spin_and_serves_when_some_are_free() {
         last = proxy.connect();
     }
     accepting.join().unwrap();
+}
+
+/// A redis of the test's own, with nothing but memory.
+struct Redis(Child, SocketAddr);
+
+impl Redis {
+    fn start() -> Self {
+        let address = upstream().1; // free a moment ago
+        let port = address.port().to_string();
+        let arguments = ["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"];
+        let child = Command::new("redis-server").args(arguments).stdout(Stdio::null()).spawn().unwrap();
+        let start = Instant::now();
+        while TcpStream::connect(address).is_err() {
+            assert!(start.elapsed() < Duration::from_secs(20), "redis does not come up");
+            thread::sleep(Duration::from_millis(20));
+        }
+        Redis(child, address)
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_real_server_is_served_through_it() {
+    if !has("redis-server") {
+        return;
+    }
+    let redis = Redis::start();
+    let proxy = start(redis.1);
+    let port = proxy.address.port().to_string();
+    for pipelined in ["1", "16"] {
+        let arguments =
+            ["-p", &port, "-n", "20000", "-c", "50", "-P", pipelined, "-t", "set,get,lrange_100", "-q"];
+        let output = Command::new("redis-benchmark").args(arguments).output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success() && errors.is_empty(), "{said}{errors}");
+        assert_eq!(said.matches("requests per second").count(), 4, "{said}");
+    }
+    assert!(proxy.interrupt().contains("(0 broken off)"));
 }
 
 #[test]
