@@ -2,7 +2,7 @@
 
 #![allow(dead_code)] // each test needs another part
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::time::Duration;
@@ -93,12 +93,14 @@ pub fn run(program: &str, arguments: &[&str]) -> Output {
     Command::new(program).args(arguments).output().unwrap()
 }
 
-/// Whether a program is there. CI has all that the tests need; elsewhere the test says what it leaves out.
+/// Whether a program is there. On Linux CI installs those that tests need; where it is missing the test says so.
 pub fn has(program: &str) -> bool {
     let is_there = Command::new(program).arg("--version").output().is_ok();
-    assert!(is_there || std::env::var_os("CI").is_none(), "{program} is not installed");
+    let may_be_missing = std::env::var_os("CI").is_none() || !cfg!(target_os = "linux");
+    assert!(is_there || may_be_missing, "{program} is not installed");
     if !is_there {
-        eprintln!("left out: {program} is not installed");
+        // Past the test harness, which swallows what a test that passes prints.
+        let _ = writeln!(std::io::stderr(), "left out: {program} is not installed");
     }
     is_there
 }
