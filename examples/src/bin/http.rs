@@ -13,8 +13,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, BytesMut};
-use examples::http::{self, Request, Status};
+use examples::http::{Answer, Conversation, Limits, Request, Status};
 use examples::{Acceptor, Bytes, LiveLine, Stop, exit_code, unless_it_blocks};
 use lexopt::prelude::*;
 use pollio::{EventKind, EventObject, Interest, OsPoller, Poller};
@@ -46,7 +45,7 @@ struct Options {
     address: String,
     idle: Duration,
     connections: usize,
-    limits: http::Limits,
+    limits: Limits,
 }
 
 impl Options {
@@ -56,7 +55,7 @@ impl Options {
             address: "127.0.0.1:8000".to_owned(),
             idle: Duration::from_secs(10),
             connections: 10_000,
-            limits: http::Limits { head: 8 * 1024, body: 1024 * 1024 },
+            limits: Limits { head: 8 * 1024, body: 1024 * 1024 },
         };
         let mut arguments = lexopt::Parser::from_env();
         while let Some(argument) = arguments.next()? {
@@ -66,10 +65,11 @@ impl Options {
                     return Ok(None);
                 }
                 Long("idle") => {
-                    options.idle = Duration::from_secs(arguments.value()?.parse::<NonZeroU32>()?.get().into())
+                    let seconds: NonZeroU32 = arguments.value()?.parse()?;
+                    options.idle = Duration::from_secs(seconds.get().into());
                 }
                 Long("connections") => {
-                    options.connections = arguments.value()?.parse::<NonZeroUsize>()?.get()
+                    options.connections = arguments.value()?.parse::<NonZeroUsize>()?.get();
                 }
                 Long("head") => options.limits.head = arguments.value()?.parse()?,
                 Long("body") => options.limits.body = arguments.value()?.parse()?,
@@ -122,28 +122,19 @@ struct Connection {
     generation: u32,
     interest: Interest,
     deadline: Instant,
-    received: BytesMut,
-    unsent: BytesMut,
-    stage: Stage,
+    conversation: Conversation,
     /// The peer sends no more.
     is_ended: bool,
-}
-
-enum Stage {
-    Head,
-    Body(Request),
-    /// The last answer is in `unsent`.
-    LastAnswer,
-    /// All is sent, and the peer was told that no more comes. To close while it still sends would reset the
-    /// connection, and it might lose the answer.
-    Lingering,
+    /// The peer was told that no more comes, and what it still sends is thrown away: to close at once would reset the
+    /// connection, and it might lose the last answer.
+    is_lingering: bool,
 }
 
 #[derive(Default)]
 struct Totals {
     connections: u64,
     answers: u64,
-    refused: u64,
+    errors: u64,
     timed_out: u64,
     resets: u64,
     sent: u64,
@@ -151,11 +142,11 @@ struct Totals {
 
 impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Totals { connections, answers, refused, timed_out, resets, sent } = self;
+        let Totals { connections, answers, errors, timed_out, resets, sent } = self;
         write!(
             f,
-            "served {connections} connections ({timed_out} timed out, {resets} reset), answered {answers} requests, \
-             refused {refused}, sent {}",
+            "served {connections} connections ({timed_out} timed out, {resets} reset), answered {answers} requests \
+             ({errors} with an error), sent {}",
             Bytes(*sent)
         )
     }
@@ -220,7 +211,7 @@ impl Server {
             let Some((socket, _)) = acceptor.accept(&self.poller)? else { return Ok(()) };
             let fd = socket.as_raw_fd();
             self.generation = self.generation.wrapping_add(1);
-            let connection = Connection::new(socket, self.generation, self.service.deadline());
+            let connection = Connection::new(socket, self.generation, &self.service);
             self.poller.add_with(connection.event(), connection.interest)?;
             self.deadlines.push(Reverse((connection.deadline, fd, self.generation)));
             self.connections.insert(fd, connection);
@@ -245,7 +236,8 @@ impl Server {
             self.deadlines.push(Reverse((connection.deadline, fd, connection.generation)));
         }
         // Never both: a peer that does not take its answers in is not read from, and costs no more than it does.
-        let interest = if connection.unsent.is_empty() { Interest::READ } else { Interest::WRITE };
+        let interest =
+            if connection.conversation.unsent().is_empty() { Interest::READ } else { Interest::WRITE };
         if interest != connection.interest {
             connection.interest = interest;
             self.poller.modify(connection.event(), interest)?;
@@ -256,6 +248,11 @@ impl Server {
     fn close(&mut self, fd: RawFd) -> io::Result<()> {
         self.poller.delete(fd)?; // before the fd is closed
         self.connections.remove(&fd);
+        if self.deadlines.len() > 3 * self.connections.len() + 1_000 {
+            self.deadlines.retain(|Reverse((_, fd, generation))| {
+                self.connections.get(fd).is_some_and(|connection| connection.generation == *generation)
+            });
+        }
         self.acceptor.as_mut().map_or(Ok(()), |acceptor| acceptor.watch(&self.poller))
     }
 
@@ -270,15 +267,17 @@ impl Server {
             let Some(connection) = connection else { continue };
             if connection.deadline > due {
                 self.deadlines.push(Reverse((connection.deadline, fd, generation)));
-            } else if connection.is_half_way() {
-                self.service.totals.timed_out += 1;
-                connection.refuse(Status("408 Request Timeout"));
+                continue;
+            }
+            let Connection { conversation, is_lingering, .. } = connection;
+            self.service.totals.timed_out += u64::from(!*is_lingering);
+            if *is_lingering || conversation.is_between_requests() || !conversation.unsent().is_empty() {
+                self.close(fd)?;
+            } else {
+                conversation.refuse(Status("408 Request Timeout"));
                 connection.deadline = now + LINGER;
                 self.deadlines.push(Reverse((connection.deadline, fd, generation)));
                 self.attend(fd, buffer)?;
-            } else {
-                self.service.totals.timed_out += u64::from(!matches!(connection.stage, Stage::Lingering));
-                self.close(fd)?;
             }
         }
         Ok(())
@@ -292,7 +291,8 @@ impl Server {
         }
         for fd in self.connections.keys().copied().collect::<Vec<_>>() {
             self.attend(fd, buffer)?;
-            if self.connections.get(&fd).is_some_and(Connection::is_idle) {
+            let conversation = self.connections.get(&fd).map(|connection| &connection.conversation);
+            if conversation.is_some_and(|it| it.is_between_requests() && it.unsent().is_empty()) {
                 self.close(fd)?;
             }
         }
@@ -304,19 +304,23 @@ impl Service {
     fn deadline(&self) -> Instant {
         Instant::now() + self.options.idle
     }
+
+    fn count(&mut self, status: Status) {
+        self.totals.answers += 1;
+        self.totals.errors += u64::from(status != Status::OK);
+    }
 }
 
 impl Connection {
-    fn new(socket: TcpStream, generation: u32, deadline: Instant) -> Self {
+    fn new(socket: TcpStream, generation: u32, service: &Service) -> Self {
         Connection {
             socket,
             generation,
             interest: Interest::READ,
-            deadline,
-            received: BytesMut::new(),
-            unsent: BytesMut::new(),
-            stage: Stage::Head,
+            deadline: service.deadline(),
+            conversation: Conversation::new(service.options.limits, route),
             is_ended: false,
+            is_lingering: false,
         }
     }
 
@@ -327,116 +331,51 @@ impl Connection {
     /// Sends what is left, reads once, answers that. False once it is over.
     fn attend(&mut self, buffer: &mut [u8], service: &mut Service) -> io::Result<bool> {
         self.answer(service)?;
-        if self.unsent.is_empty() && !self.is_ended {
+        if self.conversation.unsent().is_empty() && !self.is_ended {
             let Some(read) = unless_it_blocks(self.socket.read(buffer))? else { return Ok(true) };
             self.is_ended = read == 0;
-            match self.stage {
-                Stage::Head if self.received.is_empty() => self.deadline = service.deadline(),
-                Stage::LastAnswer | Stage::Lingering => return Ok(!self.is_ended),
-                _ => {}
+            if self.conversation.is_between_requests() {
+                self.deadline = service.deadline();
             }
-            self.received.extend_from_slice(buffer.get(..read).unwrap_or_default());
+            self.conversation.receive(buffer.get(..read).unwrap_or_default());
             self.answer(service)?;
         }
-        self.free();
-        Ok(!self.is_ended || !self.unsent.is_empty())
+        self.conversation.free();
+        Ok(!self.is_ended || !self.conversation.unsent().is_empty())
     }
 
     /// Answers what has arrived, as far as the peer takes the answers in.
     fn answer(&mut self, service: &mut Service) -> io::Result<()> {
         loop {
-            while self.unsent.len() < MOST_UNSENT && self.answer_next(service) {}
-            if self.unsent.is_empty() {
+            while self.conversation.unsent().len() < MOST_UNSENT {
+                let Some(status) = self.conversation.answer_next(!service.is_stopping) else { break };
+                service.count(status);
+            }
+            if self.conversation.unsent().is_empty() {
                 break;
             }
-            let Some(sent) = unless_it_blocks(self.socket.write(&self.unsent))? else { return Ok(()) };
-            self.unsent.advance(sent);
+            let sent = unless_it_blocks(self.socket.write(self.conversation.unsent()))?;
+            let Some(sent) = sent else { return Ok(()) };
+            self.conversation.sent(sent);
             self.deadline = service.deadline();
             service.totals.sent += sent as u64;
         }
-        if matches!(self.stage, Stage::LastAnswer) {
+        if self.conversation.is_over() && !self.is_lingering {
             self.socket.shutdown(Shutdown::Write)?;
-            self.stage = Stage::Lingering;
+            self.is_lingering = true;
             self.deadline = Instant::now() + LINGER;
         }
         Ok(())
     }
-
-    /// Answers one request. False if none has arrived whole.
-    fn answer_next(&mut self, service: &mut Service) -> bool {
-        if matches!(self.stage, Stage::Head) {
-            match Request::parse(&self.received, service.options.limits) {
-                Ok(None) => return false,
-                Ok(Some((mut request, head))) => {
-                    self.received.advance(head);
-                    self.deadline = service.deadline();
-                    if request.expects_continue && self.received.len() < request.body {
-                        match route(&request, b"").0 {
-                            OK => self.unsent.extend_from_slice(http::CONTINUE),
-                            // Told that, the client may send the body or not: what follows cannot be understood.
-                            _ => (request.body, request.keep_alive) = (0, false),
-                        }
-                    }
-                    self.stage = Stage::Body(request);
-                }
-                Err(status) => {
-                    service.totals.refused += 1;
-                    self.refuse(status);
-                    return false;
-                }
-            }
-        }
-        let Stage::Body(request) = &self.stage else { return false };
-        let Some(body) = self.received.get(..request.body) else { return false };
-        let keep_alive = request.keep_alive && !service.is_stopping;
-        let (status, headers, content) = route(request, body);
-        request.answer(&mut self.unsent, status, headers, content, keep_alive);
-        self.received.advance(request.body);
-        self.stage = if keep_alive { Stage::Head } else { Stage::LastAnswer };
-        self.deadline = service.deadline();
-        service.totals.answers += 1;
-        true
-    }
-
-    /// Says why no further request is answered.
-    fn refuse(&mut self, status: Status) {
-        http::refuse(&mut self.unsent, status);
-        self.received.clear();
-        self.stage = Stage::LastAnswer;
-    }
-
-    fn is_half_way(&self) -> bool {
-        let is_half_read = match self.stage {
-            Stage::Head => !self.received.is_empty(),
-            Stage::Body(_) => true,
-            Stage::LastAnswer | Stage::Lingering => false,
-        };
-        is_half_read && self.unsent.is_empty()
-    }
-
-    fn is_idle(&self) -> bool {
-        matches!(self.stage, Stage::Head) && self.received.is_empty() && self.unsent.is_empty()
-    }
-
-    /// Leaves an idle connection without memory, whatever it needed for a large request.
-    fn free(&mut self) {
-        for buffer in [&mut self.received, &mut self.unsent] {
-            if buffer.is_empty() {
-                *buffer = BytesMut::new();
-            }
-        }
-    }
 }
 
-const OK: Status = Status("200 OK");
-
-/// The status, the headers and the body of the answer.
-fn route<'b>(request: &Request, body: &'b [u8]) -> (Status, &'static str, &'b [u8]) {
-    match (&request.path[..], &request.method[..]) {
-        ("/", "GET" | "HEAD") => (OK, "Content-Type: text/plain\r\n", b"Hello from pollio.\n"),
-        ("/echo", "POST") => (OK, "Content-Type: application/octet-stream\r\n", body),
-        ("/", _) => (Status("405 Method Not Allowed"), "Allow: GET, HEAD\r\n", b""),
-        ("/echo", _) => (Status("405 Method Not Allowed"), "Allow: POST\r\n", b""),
-        _ => (Status("404 Not Found"), "Content-Type: text/plain\r\n", b"Nothing here.\n"),
-    }
+fn route<'b>(request: &Request, body: &'b [u8]) -> Answer<'b> {
+    let (status, headers, body) = match (&request.path[..], &request.method[..]) {
+        ("/", "GET" | "HEAD") => ("200 OK", "Content-Type: text/plain\r\n", &b"Hello from pollio.\n"[..]),
+        ("/echo", "POST") => ("200 OK", "Content-Type: application/octet-stream\r\n", body),
+        ("/", _) => ("405 Method Not Allowed", "Allow: GET, HEAD\r\n", &b""[..]),
+        ("/echo", _) => ("405 Method Not Allowed", "Allow: POST\r\n", &b""[..]),
+        _ => ("404 Not Found", "Content-Type: text/plain\r\n", &b"Nothing here.\n"[..]),
+    };
+    Answer { status: Status(status), headers, body }
 }
