@@ -1,0 +1,3 @@
+pub(crate) fn run() -> Result<(), Box<dyn std::error::Error>> {
+    Ok(())
+}

@@ -1,0 +1,54 @@
+//! The machine that is measured on.
+
+use std::fs;
+use std::io;
+
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use serde_json::{Value, json};
+
+/// What a figure is worth nothing without.
+pub(crate) fn describe(command: &str) -> Value {
+    json!({
+        "command": command,
+        "processor": processor(),
+        "processors": usable().map_or(0, |processors| processors.len()),
+        "kernel": read("/proc/sys/kernel/osrelease"),
+        "compiler": env!("RUSTC_VERSION"),
+    })
+}
+
+/// The same, for people.
+pub(crate) fn in_words(machine: &Value) -> String {
+    let text = |key: &str| machine[key].as_str().unwrap_or_default().to_owned();
+    format!(
+        "{} x {}, Linux {}, {}; {}",
+        machine["processors"],
+        text("processor"),
+        text("kernel"),
+        text("compiler"),
+        text("command")
+    )
+}
+
+/// The processors that this thread may run on.
+pub(crate) fn usable() -> io::Result<Vec<usize>> {
+    let allowed = sched_getaffinity(None)?;
+    Ok((0..CpuSet::MAX_CPU).filter(|processor| allowed.is_set(*processor)).collect())
+}
+
+/// Keeps this thread, and what it starts from here on, on one processor.
+pub(crate) fn pin(processor: usize) -> io::Result<()> {
+    let mut only = CpuSet::new();
+    only.set(processor);
+    Ok(sched_setaffinity(None, &only)?)
+}
+
+fn processor() -> String {
+    let about = read("/proc/cpuinfo");
+    let name = about.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    name.map_or("unknown processor", |(_, name)| name).to_owned()
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default().trim().to_owned()
+}

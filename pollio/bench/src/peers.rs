@@ -1,0 +1,107 @@
+//! The same operation on each poller, in a loop: what a program that uses it would write.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+use crate::raw;
+
+mod calloop;
+mod mio;
+mod polling;
+mod pollio;
+mod rustix;
+mod system;
+
+/// Does its operation that many times.
+pub(crate) type Loop = Box<dyn FnMut(usize)>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Operation {
+    /// A wait that does not block, and each event's fd looked at.
+    Wait,
+    /// An fd registered, and deleted again.
+    AddDelete,
+    /// A wake-up, and no wait in between.
+    Wake,
+    /// A poller made, and dropped.
+    Create,
+}
+
+/// One poller's call for an operation.
+#[derive(Clone, Copy)]
+pub(crate) struct Subject {
+    pub(crate) operation: Operation,
+    /// The poller and its call.
+    pub(crate) name: &'static str,
+    make: fn(Fds) -> io::Result<Loop>,
+}
+
+impl Subject {
+    /// The loop, with as many fds ready for it.
+    pub(crate) fn prepare(&self, ready: usize) -> io::Result<Loop> {
+        (self.make)(Fds::ready(ready)?)
+    }
+}
+
+const fn subject(operation: Operation, name: &'static str, make: fn(Fds) -> io::Result<Loop>) -> Subject {
+    Subject { operation, name, make }
+}
+
+/// Raw system calls first, in each operation.
+pub(crate) const SUBJECTS: [Subject; 21] = [
+    subject(Operation::Wait, "raw epoll_wait", system::wait),
+    subject(Operation::Wait, "pollio wait_into", pollio::wait_into),
+    subject(Operation::Wait, "pollio wait", pollio::wait),
+    subject(Operation::Wait, "rustix epoll::wait", rustix::wait),
+    subject(Operation::Wait, "mio poll", mio::wait),
+    subject(Operation::Wait, "polling wait", polling::wait),
+    subject(Operation::Wait, "calloop dispatch", calloop::wait),
+    subject(Operation::AddDelete, "raw epoll_ctl", system::add_delete),
+    subject(Operation::AddDelete, "pollio add, delete", pollio::add_delete),
+    subject(Operation::AddDelete, "rustix epoll::add, delete", rustix::add_delete),
+    subject(Operation::AddDelete, "mio register, deregister", mio::add_delete),
+    subject(Operation::AddDelete, "polling add, delete", polling::add_delete),
+    subject(Operation::AddDelete, "calloop insert, remove", calloop::add_delete),
+    subject(Operation::Wake, "raw eventfd write", system::wake),
+    subject(Operation::Wake, "pollio wake", pollio::wake),
+    subject(Operation::Wake, "mio wake", mio::wake),
+    subject(Operation::Wake, "polling notify", polling::wake),
+    subject(Operation::Create, "raw epoll_create1, close", system::create),
+    subject(Operation::Create, "pollio new, drop", pollio::create),
+    subject(Operation::Create, "mio new, drop", mio::create),
+    subject(Operation::Create, "polling new, drop", polling::create),
+];
+
+pub(crate) fn of(operation: Operation) -> impl Iterator<Item = Subject> {
+    SUBJECTS.into_iter().filter(move |subject| subject.operation == operation)
+}
+
+pub(crate) fn named(name: &str) -> Option<Subject> {
+    SUBJECTS.into_iter().find(|subject| subject.name == name)
+}
+
+/// Eventfds to register: as many ready ones as asked for, or one that is not.
+pub(crate) struct Fds(Vec<OwnedFd>);
+
+impl Fds {
+    fn ready(count: usize) -> io::Result<Self> {
+        let fds = if count == 0 { vec![raw::eventfd(0)?] } else { Self::eventfds(count, 1)? };
+        Ok(Fds(fds))
+    }
+
+    fn eventfds(count: usize, counter: u32) -> io::Result<Vec<OwnedFd>> {
+        (0..count).map(|_| raw::eventfd(counter)).collect()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.0.iter().map(AsFd::as_fd)
+    }
+
+    fn numbers(&self) -> impl Iterator<Item = RawFd> {
+        self.0.iter().map(AsRawFd::as_raw_fd)
+    }
+
+    fn first(&self) -> BorrowedFd<'_> {
+        self.0[0].as_fd()
+    }
+}
