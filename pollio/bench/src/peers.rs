@@ -41,6 +41,11 @@ impl Subject {
     pub(crate) fn prepare(&self, ready: usize) -> io::Result<Loop> {
         (self.make)(Fds::ready(ready)?)
     }
+
+    /// The same under another name.
+    pub(crate) fn called(self, name: &'static str) -> Self {
+        Subject { name, ..self }
+    }
 }
 
 const fn subject(operation: Operation, name: &'static str, make: fn(Fds) -> io::Result<Loop>) -> Subject {
