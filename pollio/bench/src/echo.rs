@@ -15,11 +15,12 @@ use std::time::{Duration, Instant};
 use libc::epoll_event;
 use serde_json::{Value, json};
 
+use crate::machine::{self, Apart};
+use crate::options;
 use crate::raw::{self, Epoll};
 use crate::report::{self, Table};
 use crate::servers::{self, SERVERS, Server};
 use crate::statistics::{Ratio, median};
-use crate::{machine, options};
 
 const CONNECTIONS: [usize; 3] = [1, 100, 1_000];
 const MESSAGE: [u8; 64] = [b'.'; 64];
@@ -33,32 +34,17 @@ pub(crate) fn run() -> Result<(), Box<dyn Error>> {
     }
     let effort = if options::is_quick()? { QUICK } else { THOROUGH };
     let machine = machine::describe("cargo bench -p pollio-bench --bench echo");
-    println!("{}", machine::in_words(&machine));
-    let processors = Processors::apart()?;
+    println!("{}\n", machine::in_words(&machine));
+    let processors = machine::apart()?;
+    if processors.measured == processors.other {
+        println!("Clients and server share the only processor: the figures say little.\n");
+    }
     let mut rows = Vec::new();
     for connections in CONNECTIONS {
         rows.extend(effort.compare(connections, &processors)?);
     }
     report::write("echo", &json!({ "machine": machine, "rows": rows }))?;
     Ok(())
-}
-
-/// Where the clients run, and where a server.
-struct Processors {
-    clients: usize,
-    server: usize,
-}
-
-impl Processors {
-    fn apart() -> io::Result<Self> {
-        let usable = machine::usable()?;
-        let (clients, server) = (usable.first().copied().unwrap_or(0), usable.last().copied().unwrap_or(0));
-        if clients == server {
-            println!("there is one processor only, which clients and server share: the figures say little");
-        }
-        println!();
-        Ok(Processors { clients, server })
-    }
 }
 
 /// How long to measure.
@@ -76,7 +62,7 @@ const QUICK: Effort =
 impl Effort {
     /// Prints what a request costs with each server. In each round every server has its turn, in random order and as
     /// a new process, and is compared with the raw one of that round.
-    fn compare(&self, connections: usize, processors: &Processors) -> io::Result<Vec<Value>> {
+    fn compare(&self, connections: usize, processors: &Apart) -> io::Result<Vec<Value>> {
         let mut rounds: Vec<Vec<Figures>> = vec![Vec::new(); SERVERS.len()];
         let mut order: Vec<usize> = (0..SERVERS.len()).collect();
         for _ in 0..self.rounds {
@@ -91,7 +77,7 @@ impl Effort {
         };
         let control = ratio(1);
         let title = format!("{connections} connections");
-        let mut table = Table::new([&title, "ns/request", "to raw (95 %)", "", "requests/s"]);
+        let mut table = Table::new([&title, "ns/request", "ratio (95 %)", "", "requests/s"]);
         let mut rows = Vec::new();
         for (server, name) in SERVERS.iter().map(|server| server.name).enumerate() {
             let of = |figure: fn(&Figures) -> f64| median(rounds[server].iter().map(figure).collect());
@@ -110,10 +96,10 @@ impl Effort {
         Ok(rows)
     }
 
-    fn measure(&self, server: &Server, connections: usize, processors: &Processors) -> io::Result<Figures> {
-        machine::pin(processors.server)?; // for the process that inherits it
+    fn measure(&self, server: &Server, connections: usize, processors: &Apart) -> io::Result<Figures> {
+        machine::pin(processors.measured)?; // for the process that inherits it
         let server = Process::start(server)?;
-        machine::pin(processors.clients)?;
+        machine::pin(processors.other)?;
         let mut clients = Clients::connect(server.address, connections)?;
         clients.converse(self.warm_up)?;
         let (start, before) = (Instant::now(), server.cpu_time()?);

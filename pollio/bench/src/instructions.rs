@@ -14,7 +14,7 @@ use lexopt::prelude::*;
 use serde_json::json;
 
 use crate::machine;
-use crate::peers::{self, Operation, Subject};
+use crate::peers::{self, Fds, Operation, Subject};
 use crate::report::{self, Table};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
@@ -44,7 +44,7 @@ pub(crate) fn run() -> Outcome<()> {
     match Options::parse()? {
         Options::Loop { subject, ready, times } => {
             let subject = peers::named(&subject).ok_or("no such subject")?;
-            subject.prepare(ready)?(times);
+            subject.prepare(Fds::ready(ready)?)?(times);
             Ok(())
         }
         Options::Count { gate } => count(gate),

@@ -9,6 +9,8 @@ use std::error::Error;
 #[cfg(target_os = "linux")]
 mod call;
 #[cfg(target_os = "linux")]
+mod contest;
+#[cfg(target_os = "linux")]
 mod echo;
 #[cfg(target_os = "linux")]
 mod footprint;

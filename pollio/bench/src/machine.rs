@@ -30,8 +30,20 @@ pub(crate) fn in_words(machine: &Value) -> String {
     )
 }
 
+/// A processor for what is measured, and another for what keeps it busy; the same one where there is no other.
+pub(crate) struct Apart {
+    pub(crate) measured: usize,
+    pub(crate) other: usize,
+}
+
+pub(crate) fn apart() -> io::Result<Apart> {
+    let usable = usable()?;
+    let (other, measured) = (usable.first().copied().unwrap_or(0), usable.last().copied().unwrap_or(0));
+    Ok(Apart { measured, other })
+}
+
 /// The processors that this thread may run on.
-pub(crate) fn usable() -> io::Result<Vec<usize>> {
+fn usable() -> io::Result<Vec<usize>> {
     let allowed = sched_getaffinity(None)?;
     Ok((0..CpuSet::MAX_CPU).filter(|processor| allowed.is_set(*processor)).collect())
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::rc::Rc;
 
 use crate::raw;
 
@@ -37,9 +38,9 @@ pub(crate) struct Subject {
 }
 
 impl Subject {
-    /// The loop, with as many fds ready for it.
-    pub(crate) fn prepare(&self, ready: usize) -> io::Result<Loop> {
-        (self.make)(Fds::ready(ready)?)
+    /// The loop, on these fds.
+    pub(crate) fn prepare(&self, fds: Fds) -> io::Result<Loop> {
+        (self.make)(fds)
     }
 
     /// The same under another name.
@@ -85,17 +86,24 @@ pub(crate) fn named(name: &str) -> Option<Subject> {
     SUBJECTS.into_iter().find(|subject| subject.name == name)
 }
 
-/// Eventfds to register: as many ready ones as asked for, or one that is not.
-pub(crate) struct Fds(Vec<OwnedFd>);
+/// Eventfds to register, with one poller or several.
+#[derive(Clone)]
+pub(crate) struct Fds(Rc<Vec<OwnedFd>>);
 
 impl Fds {
-    fn ready(count: usize) -> io::Result<Self> {
-        let fds = if count == 0 { vec![raw::eventfd(0)?] } else { Self::eventfds(count, 1)? };
-        Ok(Fds(fds))
+    /// As many that are ready, or one that is not.
+    pub(crate) fn ready(count: usize) -> io::Result<Self> {
+        let one_each = (0..count).map(|_| raw::eventfd(1));
+        if count == 0 { Self::of([raw::eventfd(0)]) } else { Self::of(one_each) }
     }
 
-    fn eventfds(count: usize, counter: u32) -> io::Result<Vec<OwnedFd>> {
-        (0..count).map(|_| raw::eventfd(counter)).collect()
+    /// As many that are not ready, and one that is.
+    pub(crate) fn one_ready_among(idle: usize) -> io::Result<Self> {
+        Self::of((0..idle).map(|_| raw::eventfd(0)).chain([raw::eventfd(1)]))
+    }
+
+    fn of(fds: impl IntoIterator<Item = io::Result<OwnedFd>>) -> io::Result<Self> {
+        Ok(Fds(Rc::new(fds.into_iter().collect::<io::Result<_>>()?)))
     }
 
     fn iter(&self) -> impl Iterator<Item = BorrowedFd<'_>> {

@@ -21,8 +21,8 @@ fn watch(handle: &LoopHandle<'static, ()>, fd: impl AsFd + 'static) -> io::Resul
 
 pub(super) fn wait(fds: Fds) -> io::Result<Loop> {
     let mut event_loop = EventLoop::try_new().map_err(io::Error::other)?;
-    for fd in fds.0 {
-        watch(&event_loop.handle(), fd)?;
+    for fd in fds.iter() {
+        watch(&event_loop.handle(), fd.try_clone_to_owned()?)?;
     }
     Ok(Box::new(move |times| {
         for _ in 0..times {
@@ -34,7 +34,7 @@ pub(super) fn wait(fds: Fds) -> io::Result<Loop> {
 /// A source owns its fd, and would close it each time but for the `Rc`.
 pub(super) fn add_delete(fds: Fds) -> io::Result<Loop> {
     let event_loop = EventLoop::<()>::try_new().map_err(io::Error::other)?;
-    let fd = fds.0.into_iter().next().map(Rc::new).ok_or(io::ErrorKind::InvalidInput)?;
+    let fd = Rc::new(fds.first().try_clone_to_owned()?);
     Ok(Box::new(move |times| {
         let handle = event_loop.handle();
         for _ in 0..times {

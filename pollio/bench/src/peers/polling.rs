@@ -10,12 +10,11 @@ use super::{Fds, Loop};
 pub(super) fn wait(fds: Fds) -> io::Result<Loop> {
     let poller = Poller::new()?;
     for fd in fds.numbers() {
-        // SAFETY: the loop owns both, and drops the poller first.
+        // SAFETY: the loop owns both, and drops the poller, which it mentions first, before the fds.
         unsafe { poller.add_with_mode(fd, Event::readable(fd as usize), PollMode::Level) }?;
     }
     let mut events = Events::with_capacity(pollio::MAX_EVENTS.try_into().expect("not zero"));
     Ok(Box::new(move |times| {
-        let _open = &fds;
         for _ in 0..times {
             events.clear();
             poller.wait(&mut events, Some(Duration::ZERO)).expect("wait");
@@ -23,6 +22,7 @@ pub(super) fn wait(fds: Fds) -> io::Result<Loop> {
                 black_box(event.key);
             }
         }
+        let _open = &fds;
     }))
 }
 
