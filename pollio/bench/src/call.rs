@@ -12,8 +12,9 @@ use crate::{footprint, machine, options, report};
 const READY: [usize; 5] = [0, 1, 8, 64, 512];
 
 pub(crate) fn run() -> Result<(), Box<dyn Error>> {
-    let effort = Effort::new(options::is_quick()?);
-    let machine = machine::describe("cargo bench -p pollio-bench --bench call");
+    let quick = options::is_quick()?;
+    let effort = Effort::new(quick);
+    let machine = machine::describe("bench", "--bench call", quick);
     println!("{}\n", machine::in_words(&machine));
     let footprints = footprint::measure()?;
     machine::pin(machine::apart()?.measured)?;

@@ -79,7 +79,7 @@ impl Options {
 }
 
 fn count(gate: bool) -> Outcome<()> {
-    let machine = machine::describe("cargo run --release -p pollio-bench --bin instructions");
+    let machine = machine::describe("run --release", "--bin instructions", false);
     println!("{}\n", machine::in_words(&machine));
     let costs = costs()?;
     let table = |operation, header: &[&str]| {

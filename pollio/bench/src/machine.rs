@@ -6,10 +6,11 @@ use std::io;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde_json::{Value, json};
 
-/// What a figure is worth nothing without.
-pub(crate) fn describe(command: &str) -> Value {
+/// What a figure is worth nothing without. `what` and `which` are cargo's arguments.
+pub(crate) fn describe(what: &str, which: &str, quick: bool) -> Value {
+    let quick = if quick { " -- --quick" } else { "" };
     json!({
-        "command": command,
+        "command": format!("cargo {what} -p pollio-bench {which}{quick}"),
         "processor": processor(),
         "processors": usable().map_or(0, |processors| processors.len()),
         "kernel": read("/proc/sys/kernel/osrelease"),
@@ -21,12 +22,11 @@ pub(crate) fn describe(command: &str) -> Value {
 pub(crate) fn in_words(machine: &Value) -> String {
     let text = |key: &str| machine[key].as_str().unwrap_or_default().to_owned();
     format!(
-        "{} x {}, Linux {}, {}; {}",
+        "{} x {}, Linux {}, {}",
         machine["processors"],
         text("processor"),
         text("kernel"),
-        text("compiler"),
-        text("command")
+        text("compiler")
     )
 }
 

@@ -18,8 +18,9 @@ use crate::{machine, options, report};
 const OTHER_FDS: usize = 100;
 
 pub(crate) fn run() -> Result<(), Box<dyn Error>> {
-    let effort = Effort::new(options::is_quick()?);
-    let machine = machine::describe("cargo bench -p pollio-bench --bench scale");
+    let quick = options::is_quick()?;
+    let effort = Effort::new(quick);
+    let machine = machine::describe("bench", "--bench scale", quick);
     println!("{}\n", machine::in_words(&machine));
     let fds = rlimit::increase_nofile_limit(u64::MAX)? as usize - OTHER_FDS;
     machine::pin(machine::apart()?.measured)?;
