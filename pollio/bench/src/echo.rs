@@ -57,7 +57,7 @@ struct Effort {
 }
 
 const THOROUGH: Effort =
-    Effort { rounds: 25, warm_up: Duration::from_millis(30), time: Duration::from_millis(200) };
+    Effort { rounds: 49, warm_up: Duration::from_millis(20), time: Duration::from_millis(100) };
 const QUICK: Effort =
     Effort { rounds: 1, warm_up: Duration::from_millis(1), time: Duration::from_millis(10) };
 
@@ -78,7 +78,7 @@ impl Effort {
             Ratio::of(comparisons.map(|(this, raw)| this.nanoseconds / raw.nanoseconds).collect())
         };
         let control = ratio(1);
-        let title = format!("{connections} connections");
+        let title = report::counted(connections as u64, "connection");
         let mut table = Table::new([&title, "ns/request", "ratio (95 %)", "", "requests/s"]);
         let mut rows = Vec::new();
         for (server, name) in SERVERS.iter().map(|server| server.name).enumerate() {
@@ -120,6 +120,7 @@ struct Figures {
 /// Says where it listens, and serves.
 fn serve(server: &Server) -> io::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
+    rustix::net::listen(&listener, 4_096)?; // std asks for less, and a client turned away tries again after a second
     listener.set_nonblocking(true)?;
     println!("{}", listener.local_addr()?);
     (server.serve)(listener)

@@ -12,9 +12,9 @@ use crate::{machine, report};
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
 pub(crate) fn run() -> Outcome<()> {
-    draw("wait", &plot("call", "What a wait costs", "/wait", "ready", "ready")?)?;
+    draw("wait", &plot("call", "What a wait costs", "/wait", "ready", "ready fd")?)?;
     let title = "What an echoed request costs the server's processor";
-    draw("echo", &plot("echo", title, "/echo", "connections", "connections")?)
+    draw("echo", &plot("echo", title, "/echo", "connections", "connection")?)
 }
 
 fn draw(name: &str, plot: &Plot) -> Outcome<()> {
@@ -50,7 +50,7 @@ fn plot(report: &str, title: &str, tables: &str, number: &str, of: &str) -> Outc
     let report: Value = serde_json::from_str(&report)?;
     let tables = report.pointer(tables).and_then(Value::as_array).ok_or("no such tables in the report")?;
     let columns = tables.iter().map(|table| Column {
-        heading: format!("{} {of}", table[number]),
+        heading: report::counted(table[number].as_u64().unwrap_or_default(), of),
         bars: table["rows"].as_array().into_iter().flatten().filter_map(bar).collect(),
     });
     let caption = [
@@ -113,7 +113,7 @@ impl Column {
             let colour = bar.colour();
             writeln!(
                 svg,
-                r#"<rect x="{x}" y="{y}" width="{length:.1}" height="19" rx="2" fill="{colour}" fill-opacity="0.35"/>"#
+                r#"<rect x="{x}" y="{y}" width="{length:.1}" height="19" rx="2" fill="{colour}" fill-opacity="0.25"/>"#
             )?;
             let verdict = match bar.ratio {
                 _ if row == 0 => String::new(),

@@ -37,6 +37,11 @@ impl Table {
     }
 }
 
+/// A number of things.
+pub(crate) fn counted(count: u64, thing: &str) -> String {
+    if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
+}
+
 /// Where the figures are kept.
 pub(crate) fn path(name: &str) -> PathBuf {
     let target =
