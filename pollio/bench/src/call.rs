@@ -6,8 +6,8 @@ use std::io;
 use serde_json::{Value, json};
 
 use crate::contest::{Contestant, Effort, timed};
-use crate::peers::{self, Fds, Operation, Subject};
 use crate::{footprint, machine, options, report};
+use pollio_bench_calls::{self as calls, Fds, Operation, Subject};
 
 const READY: [usize; 5] = [0, 1, 8, 64, 512];
 
@@ -35,7 +35,7 @@ pub(crate) fn run() -> Result<(), Box<dyn Error>> {
 }
 
 fn compare(effort: &Effort, title: &str, operation: Operation, ready: usize) -> io::Result<Vec<Value>> {
-    let mut subjects: Vec<Subject> = peers::of(operation).collect();
+    let mut subjects: Vec<Subject> = calls::of(operation).collect();
     subjects.insert(1, subjects[0].called("raw, again"));
     let contestants: Vec<_> = subjects
         .iter()

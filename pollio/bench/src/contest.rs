@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::peers::Loop;
 use crate::report::Table;
 use crate::statistics::{Ratio, median};
+use pollio_bench_calls::Loop;
 
 /// Does it that many times, and says how long that took, without what had to be prepared for it.
 pub(crate) type Timed = Box<dyn FnMut(usize) -> Duration>;

@@ -17,10 +17,10 @@ use serde_json::{Value, json};
 
 use crate::machine::{self, Apart};
 use crate::options;
-use crate::raw::{self, Epoll};
 use crate::report::{self, Table};
 use crate::servers::{self, SERVERS, Server};
 use crate::statistics::{Ratio, median};
+use pollio_bench_calls::raw::{self, Epoll};
 
 const CONNECTIONS: [usize; 3] = [1, 100, 1_000];
 const MESSAGE: [u8; 64] = [b'.'; 64];

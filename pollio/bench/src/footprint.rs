@@ -5,8 +5,8 @@ use std::{fs, io};
 use pollio::OsPoller;
 use serde_json::{Value, json};
 
-use crate::raw::{self, Epoll};
 use crate::report::Table;
+use pollio_bench_calls::raw::{self, Epoll};
 
 /// Enough that what the process needs besides weighs little.
 const POLLERS: usize = 1_000;

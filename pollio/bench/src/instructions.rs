@@ -14,8 +14,8 @@ use lexopt::prelude::*;
 use serde_json::json;
 
 use crate::machine;
-use crate::peers::{self, Fds, Operation, Subject};
 use crate::report::{self, Table};
+use pollio_bench_calls::{self as calls, Fds, Operation, Subject};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -43,7 +43,7 @@ const ROUNDS: usize = 1_000;
 pub(crate) fn run() -> Outcome<()> {
     match Options::parse()? {
         Options::Loop { subject, ready, times } => {
-            let subject = peers::named(&subject).ok_or("no such subject")?;
+            let subject = calls::named(&subject).ok_or("no such subject")?;
             subject.prepare(Fds::ready(ready)?)?(times);
             Ok(())
         }
@@ -152,7 +152,7 @@ fn costs() -> Outcome<Vec<Cost>> {
     let next = AtomicUsize::new(0);
     let costs = Mutex::new(Vec::new());
     let count_some = || -> Result<(), String> {
-        while let Some(subject) = peers::SUBJECTS.get(next.fetch_add(1, Ordering::Relaxed)) {
+        while let Some(subject) = calls::SUBJECTS.get(next.fetch_add(1, Ordering::Relaxed)) {
             let counts = numbers(subject).iter().map(|ready| Ok((*ready, instructions(subject, *ready)?)));
             let cost = Cost { subject: *subject, counts: counts.collect::<Result<_, String>>()? };
             costs.lock().map_err(|error| error.to_string())?.push(cost);
@@ -164,7 +164,7 @@ fn costs() -> Outcome<Vec<Cost>> {
         others.into_iter().try_for_each(|other| other.join().unwrap_or_else(|_| Err("panicked".to_owned())))
     })?;
     let mut costs = costs.into_inner()?;
-    costs.sort_by_key(|cost| peers::SUBJECTS.iter().position(|subject| subject.name == cost.subject.name));
+    costs.sort_by_key(|cost| calls::SUBJECTS.iter().position(|subject| subject.name == cost.subject.name));
     Ok(costs)
 }
 

@@ -21,11 +21,7 @@ mod machine;
 #[cfg(target_os = "linux")]
 mod options;
 #[cfg(target_os = "linux")]
-mod peers;
-#[cfg(target_os = "linux")]
 mod plot;
-#[cfg(target_os = "linux")]
-mod raw;
 #[cfg(target_os = "linux")]
 mod report;
 #[cfg(target_os = "linux")]

@@ -11,8 +11,8 @@ use pollio::{EventObject, Interest, MAX_EVENTS, OsPoller, Poller};
 use serde_json::{Value, json};
 
 use crate::contest::{Contestant, Effort, Timed, timed};
-use crate::peers::{self, Fds};
 use crate::{machine, options, report};
+use pollio_bench_calls::{self as calls, Fds};
 
 /// What the process needs besides, and the pollers.
 const OTHER_FDS: usize = 100;
@@ -39,7 +39,7 @@ pub(crate) fn run() -> Result<(), Box<dyn Error>> {
 fn among_idle(effort: &Effort, count: usize) -> io::Result<Vec<Value>> {
     let fds = Fds::one_ready_among(count)?;
     let contestant = |name, subject| -> io::Result<Contestant<'_>> {
-        let subject = peers::named(subject).ok_or(io::ErrorKind::NotFound)?;
+        let subject = calls::named(subject).ok_or(io::ErrorKind::NotFound)?;
         let fds = fds.clone();
         Ok(Contestant { name, make: Box::new(move || Ok(timed(subject.prepare(fds.clone())?))) })
     };

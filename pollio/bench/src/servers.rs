@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, RawFd};
 
 use pollio::{EventKind, EventObject, Interest, OsPoller, Poller};
 
-use crate::raw::Epoll;
+use pollio_bench_calls::raw::Epoll;
 
 /// A server on one poller, in one of the ways that it can be used.
 pub(crate) struct Server {

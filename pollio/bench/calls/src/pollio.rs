@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pollio::{EventObject, OsPoller, Poller};
 
-use super::{Fds, Loop};
+use crate::{Fds, Loop};
 
 fn watching(fds: &Fds) -> io::Result<OsPoller> {
     let poller = OsPoller::new()?;
@@ -15,7 +15,7 @@ fn watching(fds: &Fds) -> io::Result<OsPoller> {
     Ok(poller)
 }
 
-pub(super) fn wait(fds: Fds) -> io::Result<Loop> {
+pub(crate) fn wait(fds: Fds) -> io::Result<Loop> {
     let mut poller = watching(&fds)?;
     Ok(Box::new(move |times| {
         let _open = &fds;
@@ -27,7 +27,7 @@ pub(super) fn wait(fds: Fds) -> io::Result<Loop> {
     }))
 }
 
-pub(super) fn wait_into(fds: Fds) -> io::Result<Loop> {
+pub(crate) fn wait_into(fds: Fds) -> io::Result<Loop> {
     let mut poller = watching(&fds)?;
     let mut events = Vec::new();
     Ok(Box::new(move |times| {
@@ -41,7 +41,7 @@ pub(super) fn wait_into(fds: Fds) -> io::Result<Loop> {
     }))
 }
 
-pub(super) fn add_delete(fds: Fds) -> io::Result<Loop> {
+pub(crate) fn add_delete(fds: Fds) -> io::Result<Loop> {
     let poller = OsPoller::new()?;
     Ok(Box::new(move |times| {
         let fd = fds.first().as_raw_fd();
@@ -52,7 +52,7 @@ pub(super) fn add_delete(fds: Fds) -> io::Result<Loop> {
     }))
 }
 
-pub(super) fn wake(_: Fds) -> io::Result<Loop> {
+pub(crate) fn wake(_: Fds) -> io::Result<Loop> {
     let poller = OsPoller::new()?;
     let waker = poller.waker()?;
     waker.wake()?;
@@ -64,7 +64,7 @@ pub(super) fn wake(_: Fds) -> io::Result<Loop> {
     }))
 }
 
-pub(super) fn create(_: Fds) -> io::Result<Loop> {
+pub(crate) fn create(_: Fds) -> io::Result<Loop> {
     Ok(Box::new(|times| {
         for _ in 0..times {
             black_box(OsPoller::new().expect("new"));

@@ -8,24 +8,28 @@ use std::time::Duration;
 use libc::{c_int, epoll_event};
 
 /// An epoll instance.
-pub(crate) struct Epoll(OwnedFd);
+#[derive(Debug)]
+pub struct Epoll(OwnedFd);
 
 impl Epoll {
+    /// A new one, close-on-exec.
     #[inline]
-    pub(crate) fn new() -> io::Result<Self> {
+    pub fn new() -> io::Result<Self> {
         // SAFETY: takes a flag and no pointers.
         let fd = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
         // SAFETY: the kernel has just opened `fd` for this caller, and nothing else owns it.
         Ok(Epoll(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
+    /// Registers `fd`, which comes back as the event's word.
     #[inline]
-    pub(crate) fn add(&self, fd: RawFd, bits: c_int) -> io::Result<()> {
+    pub fn add(&self, fd: RawFd, bits: c_int) -> io::Result<()> {
         add(self.0.as_raw_fd(), fd, bits)
     }
 
+    /// Deletes the registration of `fd`.
     #[inline]
-    pub(crate) fn delete(&self, fd: RawFd) -> io::Result<()> {
+    pub fn delete(&self, fd: RawFd) -> io::Result<()> {
         // SAFETY: epoll_ctl(2) ignores the pointer of a deletion since Linux 2.6.9.
         check(unsafe { libc::epoll_ctl(self.0.as_raw_fd(), libc::EPOLL_CTL_DEL, fd, ptr::null_mut()) })?;
         Ok(())
@@ -33,7 +37,7 @@ impl Epoll {
 
     /// Fills `events` anew, up to its capacity.
     #[inline]
-    pub(crate) fn wait(&self, events: &mut Vec<epoll_event>, timeout_ms: c_int) -> io::Result<()> {
+    pub fn wait(&self, events: &mut Vec<epoll_event>, timeout_ms: c_int) -> io::Result<()> {
         let (buffer, room) = (events.as_mut_ptr(), events.capacity() as c_int);
         // SAFETY: the kernel writes at most `room` events to `buffer`, which has as much room and is borrowed
         // exclusively.
@@ -46,7 +50,7 @@ impl Epoll {
 
 /// Registers `fd` with any epoll instance, a peer's too, and has it come back as the event's word.
 #[inline]
-pub(crate) fn add(epoll: RawFd, fd: RawFd, bits: c_int) -> io::Result<()> {
+pub fn add(epoll: RawFd, fd: RawFd, bits: c_int) -> io::Result<()> {
     let mut event = epoll_event { events: bits as u32, u64: fd as u64 };
     // SAFETY: the pointer is to a live `epoll_event`, which the kernel only reads.
     check(unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, fd, &raw mut event) })?;
@@ -54,7 +58,7 @@ pub(crate) fn add(epoll: RawFd, fd: RawFd, bits: c_int) -> io::Result<()> {
 }
 
 /// A new eventfd, readable where `count` is not zero.
-pub(crate) fn eventfd(count: u32) -> io::Result<OwnedFd> {
+pub fn eventfd(count: u32) -> io::Result<OwnedFd> {
     // SAFETY: takes integers and no pointers.
     let fd = check(unsafe { libc::eventfd(count, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
     // SAFETY: the kernel has just opened `fd` for this caller, and nothing else owns it.
@@ -63,7 +67,7 @@ pub(crate) fn eventfd(count: u32) -> io::Result<OwnedFd> {
 
 /// Adds 1 to an eventfd's counter.
 #[inline]
-pub(crate) fn eventfd_write(eventfd: &OwnedFd) -> io::Result<()> {
+pub fn eventfd_write(eventfd: &OwnedFd) -> io::Result<()> {
     let one = 1u64;
     // SAFETY: the pointer is to the 8 live bytes of `one`, which the kernel only reads.
     let written = unsafe { libc::write(eventfd.as_raw_fd(), (&raw const one).cast(), size_of::<u64>()) };
@@ -71,7 +75,7 @@ pub(crate) fn eventfd_write(eventfd: &OwnedFd) -> io::Result<()> {
 }
 
 /// The processor time that all threads of a process have had, its own and the kernel's on its behalf.
-pub(crate) fn cpu_time(process: u32) -> io::Result<Duration> {
+pub fn cpu_time(process: u32) -> io::Result<Duration> {
     let mut clock = 0;
     // SAFETY: writes the clock to `clock`, which is live.
     let error = unsafe { libc::clock_getcpuclockid(process as libc::pid_t, &raw mut clock) };
@@ -85,7 +89,7 @@ pub(crate) fn cpu_time(process: u32) -> io::Result<Duration> {
 }
 
 /// Gives memory that is free back to the system.
-pub(crate) fn trim_heap() {
+pub fn trim_heap() {
     // SAFETY: takes an integer, and touches no memory that is in use.
     unsafe { libc::malloc_trim(0) };
 }

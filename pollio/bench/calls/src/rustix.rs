@@ -5,11 +5,11 @@ use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 
-use super::{Fds, Loop};
+use crate::{Fds, Loop};
 
 const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
-pub(super) fn wait(fds: Fds) -> io::Result<Loop> {
+pub(crate) fn wait(fds: Fds) -> io::Result<Loop> {
     let epoll = epoll::create(CreateFlags::CLOEXEC)?;
     for (index, fd) in fds.iter().enumerate() {
         epoll::add(&epoll, fd, EventData::new_u64(index as u64), EventFlags::IN)?;
@@ -27,7 +27,7 @@ pub(super) fn wait(fds: Fds) -> io::Result<Loop> {
     }))
 }
 
-pub(super) fn add_delete(fds: Fds) -> io::Result<Loop> {
+pub(crate) fn add_delete(fds: Fds) -> io::Result<Loop> {
     let epoll = epoll::create(CreateFlags::CLOEXEC)?;
     Ok(Box::new(move |times| {
         let fd = fds.first();

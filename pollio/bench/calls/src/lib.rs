@@ -1,23 +1,26 @@
 //! The same operation on each poller, in a loop: what a program that uses it would write.
+//!
+//! A crate of its own, for what the compiler inlines into a loop depends on what else its crate calls.
+#![cfg(target_os = "linux")]
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
-use crate::raw;
-
 mod calloop;
 mod mio;
 mod polling;
 mod pollio;
+pub mod raw;
 mod rustix;
 mod system;
 
 /// Does its operation that many times.
-pub(crate) type Loop = Box<dyn FnMut(usize)>;
+pub type Loop = Box<dyn FnMut(usize)>;
 
+/// What a loop does each time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Operation {
+pub enum Operation {
     /// A wait that does not block, and each event's fd looked at.
     Wait,
     /// An fd registered, and deleted again.
@@ -29,22 +32,23 @@ pub(crate) enum Operation {
 }
 
 /// One poller's call for an operation.
-#[derive(Clone, Copy)]
-pub(crate) struct Subject {
-    pub(crate) operation: Operation,
+#[derive(Clone, Copy, Debug)]
+pub struct Subject {
+    /// What it does.
+    pub operation: Operation,
     /// The poller and its call.
-    pub(crate) name: &'static str,
+    pub name: &'static str,
     make: fn(Fds) -> io::Result<Loop>,
 }
 
 impl Subject {
     /// The loop, on these fds.
-    pub(crate) fn prepare(&self, fds: Fds) -> io::Result<Loop> {
+    pub fn prepare(&self, fds: Fds) -> io::Result<Loop> {
         (self.make)(fds)
     }
 
     /// The same under another name.
-    pub(crate) fn called(self, name: &'static str) -> Self {
+    pub fn called(self, name: &'static str) -> Self {
         Subject { name, ..self }
     }
 }
@@ -54,7 +58,7 @@ const fn subject(operation: Operation, name: &'static str, make: fn(Fds) -> io::
 }
 
 /// Raw system calls first, in each operation.
-pub(crate) const SUBJECTS: [Subject; 21] = [
+pub const SUBJECTS: [Subject; 21] = [
     subject(Operation::Wait, "raw epoll_wait", system::wait),
     subject(Operation::Wait, "pollio wait_into", pollio::wait_into),
     subject(Operation::Wait, "pollio wait", pollio::wait),
@@ -78,27 +82,29 @@ pub(crate) const SUBJECTS: [Subject; 21] = [
     subject(Operation::Create, "polling new, drop", polling::create),
 ];
 
-pub(crate) fn of(operation: Operation) -> impl Iterator<Item = Subject> {
+/// Those of one operation.
+pub fn of(operation: Operation) -> impl Iterator<Item = Subject> {
     SUBJECTS.into_iter().filter(move |subject| subject.operation == operation)
 }
 
-pub(crate) fn named(name: &str) -> Option<Subject> {
+/// The one of that name.
+pub fn named(name: &str) -> Option<Subject> {
     SUBJECTS.into_iter().find(|subject| subject.name == name)
 }
 
 /// Eventfds to register, with one poller or several.
-#[derive(Clone)]
-pub(crate) struct Fds(Rc<Vec<OwnedFd>>);
+#[derive(Clone, Debug)]
+pub struct Fds(Rc<Vec<OwnedFd>>);
 
 impl Fds {
     /// As many that are ready, or one that is not.
-    pub(crate) fn ready(count: usize) -> io::Result<Self> {
+    pub fn ready(count: usize) -> io::Result<Self> {
         let one_each = (0..count).map(|_| raw::eventfd(1));
         if count == 0 { Self::of([raw::eventfd(0)]) } else { Self::of(one_each) }
     }
 
     /// As many that are not ready, and one that is.
-    pub(crate) fn one_ready_among(idle: usize) -> io::Result<Self> {
+    pub fn one_ready_among(idle: usize) -> io::Result<Self> {
         Self::of((0..idle).map(|_| raw::eventfd(0)).chain([raw::eventfd(1)]))
     }
 

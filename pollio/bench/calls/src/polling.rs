@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use polling::{Event, Events, PollMode, Poller};
 
-use super::{Fds, Loop};
+use crate::{Fds, Loop};
 
-pub(super) fn wait(fds: Fds) -> io::Result<Loop> {
+pub(crate) fn wait(fds: Fds) -> io::Result<Loop> {
     let poller = Poller::new()?;
     for fd in fds.numbers() {
         // SAFETY: the loop owns both, and drops the poller, which it mentions first, before the fds.
@@ -26,7 +26,7 @@ pub(super) fn wait(fds: Fds) -> io::Result<Loop> {
     }))
 }
 
-pub(super) fn add_delete(fds: Fds) -> io::Result<Loop> {
+pub(crate) fn add_delete(fds: Fds) -> io::Result<Loop> {
     let poller = Poller::new()?;
     Ok(Box::new(move |times| {
         let fd = fds.first();
@@ -38,7 +38,7 @@ pub(super) fn add_delete(fds: Fds) -> io::Result<Loop> {
     }))
 }
 
-pub(super) fn wake(_: Fds) -> io::Result<Loop> {
+pub(crate) fn wake(_: Fds) -> io::Result<Loop> {
     let poller = Poller::new()?;
     poller.notify()?;
     Ok(Box::new(move |times| {
@@ -48,7 +48,7 @@ pub(super) fn wake(_: Fds) -> io::Result<Loop> {
     }))
 }
 
-pub(super) fn create(_: Fds) -> io::Result<Loop> {
+pub(crate) fn create(_: Fds) -> io::Result<Loop> {
     Ok(Box::new(|times| {
         for _ in 0..times {
             black_box(Poller::new().expect("new"));

@@ -6,12 +6,12 @@ use std::time::Duration;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 
-use super::{Fds, Loop};
 use crate::raw;
+use crate::{Fds, Loop};
 
 /// mio is edge-triggered, and would report each fd once. So they are registered behind its back, level-triggered:
 /// its own wait is what is measured.
-pub(super) fn wait(fds: Fds) -> io::Result<Loop> {
+pub(crate) fn wait(fds: Fds) -> io::Result<Loop> {
     let mut poll = Poll::new()?;
     for fd in fds.numbers() {
         raw::add(poll.as_raw_fd(), fd, libc::EPOLLIN)?;
@@ -28,7 +28,7 @@ pub(super) fn wait(fds: Fds) -> io::Result<Loop> {
     }))
 }
 
-pub(super) fn add_delete(fds: Fds) -> io::Result<Loop> {
+pub(crate) fn add_delete(fds: Fds) -> io::Result<Loop> {
     let poll = Poll::new()?;
     Ok(Box::new(move |times| {
         let fd = fds.first().as_raw_fd();
@@ -40,7 +40,7 @@ pub(super) fn add_delete(fds: Fds) -> io::Result<Loop> {
     }))
 }
 
-pub(super) fn wake(_: Fds) -> io::Result<Loop> {
+pub(crate) fn wake(_: Fds) -> io::Result<Loop> {
     let poll = Poll::new()?;
     let waker = Waker::new(poll.registry(), Token(0))?;
     waker.wake()?;
@@ -52,7 +52,7 @@ pub(super) fn wake(_: Fds) -> io::Result<Loop> {
     }))
 }
 
-pub(super) fn create(_: Fds) -> io::Result<Loop> {
+pub(crate) fn create(_: Fds) -> io::Result<Loop> {
     Ok(Box::new(|times| {
         for _ in 0..times {
             black_box(Poll::new().expect("new"));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use calloop::generic::Generic;
 use calloop::{EventLoop, Interest, LoopHandle, Mode, PostAction, RegistrationToken};
 
-use super::{Fds, Loop};
+use crate::{Fds, Loop};
 
 fn watch(handle: &LoopHandle<'static, ()>, fd: impl AsFd + 'static) -> io::Result<RegistrationToken> {
     let source = Generic::new(fd, Interest::READ, Mode::Level);
@@ -19,7 +19,7 @@ fn watch(handle: &LoopHandle<'static, ()>, fd: impl AsFd + 'static) -> io::Resul
         .map_err(|error| io::Error::other(error.error))
 }
 
-pub(super) fn wait(fds: Fds) -> io::Result<Loop> {
+pub(crate) fn wait(fds: Fds) -> io::Result<Loop> {
     let mut event_loop = EventLoop::try_new().map_err(io::Error::other)?;
     for fd in fds.iter() {
         watch(&event_loop.handle(), fd.try_clone_to_owned()?)?;
@@ -32,7 +32,7 @@ pub(super) fn wait(fds: Fds) -> io::Result<Loop> {
 }
 
 /// A source owns its fd, and would close it each time but for the `Rc`.
-pub(super) fn add_delete(fds: Fds) -> io::Result<Loop> {
+pub(crate) fn add_delete(fds: Fds) -> io::Result<Loop> {
     let event_loop = EventLoop::<()>::try_new().map_err(io::Error::other)?;
     let fd = Rc::new(fds.first().try_clone_to_owned()?);
     Ok(Box::new(move |times| {

@@ -4,10 +4,10 @@ use std::hint::black_box;
 use std::io;
 use std::os::fd::AsRawFd;
 
-use super::{Fds, Loop};
 use crate::raw::{self, Epoll};
+use crate::{Fds, Loop};
 
-pub(super) fn wait(fds: Fds) -> io::Result<Loop> {
+pub(crate) fn wait(fds: Fds) -> io::Result<Loop> {
     let epoll = Epoll::new()?;
     for fd in fds.numbers() {
         epoll.add(fd, libc::EPOLLIN)?;
@@ -24,7 +24,7 @@ pub(super) fn wait(fds: Fds) -> io::Result<Loop> {
     }))
 }
 
-pub(super) fn add_delete(fds: Fds) -> io::Result<Loop> {
+pub(crate) fn add_delete(fds: Fds) -> io::Result<Loop> {
     let epoll = Epoll::new()?;
     Ok(Box::new(move |times| {
         let fd = fds.first().as_raw_fd();
@@ -35,7 +35,7 @@ pub(super) fn add_delete(fds: Fds) -> io::Result<Loop> {
     }))
 }
 
-pub(super) fn wake(_: Fds) -> io::Result<Loop> {
+pub(crate) fn wake(_: Fds) -> io::Result<Loop> {
     let eventfd = raw::eventfd(0)?;
     Ok(Box::new(move |times| {
         for _ in 0..times {
@@ -44,7 +44,7 @@ pub(super) fn wake(_: Fds) -> io::Result<Loop> {
     }))
 }
 
-pub(super) fn create(_: Fds) -> io::Result<Loop> {
+pub(crate) fn create(_: Fds) -> io::Result<Loop> {
     Ok(Box::new(|times| {
         for _ in 0..times {
             black_box(Epoll::new().expect("epoll_create1"));
