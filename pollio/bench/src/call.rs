@@ -31,7 +31,7 @@ pub(crate) fn run() -> Result<(), Box<dyn Error>> {
         "wake": compare(&effort, "a repeated wake", Operation::Wake, 0)?,
         "create": compare(&effort, "a poller made and dropped", Operation::Create, 0)?,
     });
-    Ok(report::write("call", &report)?)
+    Ok(report::write("call", quick, &report)?)
 }
 
 fn compare(effort: &Effort, title: &str, operation: Operation, ready: usize) -> io::Result<Vec<Value>> {

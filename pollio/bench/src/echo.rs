@@ -46,7 +46,7 @@ pub(crate) fn run() -> Result<(), Box<dyn Error>> {
     for connections in CONNECTIONS {
         tables.push(json!({ "connections": connections, "rows": effort.compare(connections, &processors)? }));
     }
-    Ok(report::write("echo", &json!({ "machine": machine, "echo": tables }))?)
+    Ok(report::write("echo", quick, &json!({ "machine": machine, "echo": tables }))?)
 }
 
 /// How long to measure.

@@ -97,7 +97,7 @@ fn count(gate: bool) -> Outcome<()> {
         .iter()
         .map(|cost| json!({ "name": cost.subject.name, "ready": cost.counts, "more": cost.an_event_more() }))
         .collect();
-    report::write("instructions", &json!({ "machine": machine, "rows": rows }))?;
+    report::write("instructions", false, &json!({ "machine": machine, "rows": rows }))?;
     let broken = print_limits(&costs)?;
     if gate && broken > 0 { Err(format!("{broken} above the limit").into()) } else { Ok(()) }
 }

@@ -7,6 +7,7 @@ use std::fs;
 
 use serde_json::Value;
 
+use crate::statistics::times;
 use crate::{machine, report};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
@@ -117,7 +118,7 @@ impl Column {
             )?;
             let verdict = match bar.ratio {
                 _ if row == 0 => String::new(),
-                Some(ratio) => format!("×{ratio:.2}"),
+                Some(ratio) => format!("×{}", times(ratio)),
                 None => "equal".to_owned(),
             };
             text(svg, x + 5, baseline(row), weight(bar), &format!("{}  {verdict}", time(bar.nanoseconds)))?;

@@ -53,8 +53,9 @@ pub(crate) fn workspace() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-pub(crate) fn write(name: &str, report: &Value) -> io::Result<()> {
-    let path = path(name);
+/// Keeps the figures, but not in the place of better ones where they were got in a hurry.
+pub(crate) fn write(name: &str, quick: bool, report: &Value) -> io::Result<()> {
+    let path = if quick { path(&format!("quick/{name}")) } else { path(name) };
     fs::create_dir_all(path.parent().unwrap_or(&path))?;
     fs::write(path, format!("{report:#}\n"))
 }

@@ -32,7 +32,7 @@ pub(crate) fn run() -> Result<(), Box<dyn Error>> {
     for count in [10, 100, 1_000, fds / (2 * WAYS.len())] {
         busy.push(json!({ "busy": count, "rows": all_busy(&effort, count)? }));
     }
-    Ok(report::write("scale", &json!({ "machine": machine, "idle": idle, "busy": busy }))?)
+    Ok(report::write("scale", quick, &json!({ "machine": machine, "idle": idle, "busy": busy }))?)
 }
 
 /// A wait that finds one fd ready, while others are registered: each is with every poller.

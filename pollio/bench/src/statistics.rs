@@ -39,12 +39,17 @@ impl Ratio {
     }
 
     pub(crate) fn verdict(&self, control: &Self) -> String {
-        if self.is_equal(control) { "equal".to_owned() } else { format!("x {:.2}", self.median) }
+        if self.is_equal(control) { "equal".to_owned() } else { format!("x {}", times(self.median)) }
     }
 
     pub(crate) fn json(&self, control: &Self) -> Value {
         json!({ "median": self.median, "low": self.low, "high": self.high, "equal": self.is_equal(control) })
     }
+}
+
+/// A ratio that is not 1, and does not look like it.
+pub(crate) fn times(ratio: f64) -> String {
+    if (ratio - 1.0).abs() < 0.01 { format!("{ratio:.3}") } else { format!("{ratio:.2}") }
 }
 
 impl fmt::Display for Ratio {
