@@ -35,12 +35,20 @@ apt_install() {
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends "$@" >/dev/null
 }
 
+# need TOOL...: installs those that are missing, where each is the name of its Debian package.
+need() {
+    local tool
+    for tool in "$@"; do
+        if ! command -v "$tool" >/dev/null; then
+            command -v apt-get >/dev/null || fail "the tests need $tool"
+            apt_install "$tool"
+        fi
+    done
+}
+
 # Tests on Linux inject faults into system calls, and count them, with strace.
 need_strace() {
-    if [[ "$(uname)" == Linux ]] && ! command -v strace >/dev/null; then
-        command -v apt-get >/dev/null || fail "the tests need strace"
-        apt_install strace
-    fi
+    [[ "$(uname)" != Linux ]] || need strace
 }
 
 # keep FOLDER COMMAND...: runs the command with the path of a new folder, which becomes FOLDER only if all

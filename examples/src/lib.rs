@@ -1,15 +1,21 @@
-//! What the examples share: how they stop, and how they say what they are doing.
+//! What the examples share: how they accept, how they stop, and how they say what they are doing.
+
+pub mod http;
 
 use std::fmt;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use pollio::Wakeup;
+use pollio::{EventObject, Poller, Tag, Wakeup};
 use signal_hook::consts::TERM_SIGNALS;
 use signal_hook::iterator::Signals;
+use socket2::SockRef;
 
 /// Whether the program has been asked to stop, by Ctrl-C or a request of its own.
 #[derive(Clone, Debug, Default)]
@@ -46,6 +52,143 @@ impl Stop {
     /// Whether it has been asked to.
     pub fn is_requested(&self) -> bool {
         self.0.load(Ordering::Acquire)
+    }
+}
+
+/// A listener that is watched only while there is an fd, and room, for what it would accept.
+#[derive(Debug)]
+pub struct Acceptor<K> {
+    listener: TcpListener,
+    kind: K,
+    is_watched: bool,
+    retry: Instant,
+    put_off: u64,
+}
+
+impl<K: Tag> Acceptor<K> {
+    /// Listens, and is not watched yet.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot, in words for whoever gave the address.
+    pub fn bind(address: &str, kind: K) -> Result<Self, String> {
+        let listener = TcpListener::bind(address).map_err(|error| match error.kind() {
+            ErrorKind::InvalidInput => {
+                format!("'{address}' is not an address: say HOST:PORT, such as 127.0.0.1:7000")
+            }
+            _ => format!("cannot listen on {address}: {error}"),
+        })?;
+        // Once more, with a longer queue than std's 128: a connect that finds it full is tried again after a second.
+        SockRef::from(&listener)
+            .listen(4_096)
+            .and_then(|()| listener.set_nonblocking(true))
+            .map_err(|error| format!("cannot listen on {address}: {error}"))?;
+        Ok(Acceptor { listener, kind, is_watched: false, retry: Instant::now(), put_off: 0 })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    ///
+    /// Those of getsockname(2).
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// How often it had to wait for an fd.
+    pub fn put_off(&self) -> u64 {
+        self.put_off
+    }
+
+    /// Watches it, if it is not watched: room was made.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Poller::add`].
+    pub fn watch(&mut self, poller: &impl Poller<K>) -> io::Result<()> {
+        if !self.is_watched {
+            poller.add(EventObject::new(self.listener.as_raw_fd(), self.kind))?;
+            self.is_watched = true;
+        }
+        Ok(())
+    }
+
+    /// Watches it again once a moment has passed: the fds that were missing may have been another process's. To be
+    /// called after each wait.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Poller::add`].
+    pub fn retry(&mut self, poller: &impl Poller<K>) -> io::Result<()> {
+        if !self.is_watched && self.retry <= Instant::now() { self.watch(poller) } else { Ok(()) }
+    }
+
+    /// Watches it no more, until [`watch`](Self::watch) or, a moment later, [`retry`](Self::retry). It stays readable,
+    /// so to watch it while nothing can be accepted would spin.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Poller::delete`].
+    pub fn pause(&mut self, poller: &impl Poller<K>) -> io::Result<()> {
+        self.retry = Instant::now() + Duration::from_millis(500);
+        if self.is_watched {
+            poller.delete(self.listener.as_raw_fd())?;
+            self.is_watched = false;
+        }
+        Ok(())
+    }
+
+    /// The next connection, set not to block. `None` if there is none, or no fd for it.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Poller::delete`]; the peers can cause none.
+    pub fn accept(&mut self, poller: &impl Poller<K>) -> io::Result<Option<(TcpStream, SocketAddr)>> {
+        loop {
+            match self.listener.accept() {
+                Ok((socket, address)) => {
+                    socket.set_nonblocking(true)?;
+                    // Its write comes in one piece already. It fails for a peer that is gone, as a read will.
+                    let _ = socket.set_nodelay(true);
+                    return Ok(Some((socket, address)));
+                }
+                Err(error) => match error.kind() {
+                    ErrorKind::WouldBlock => return Ok(None),
+                    // Gone before it was accepted.
+                    ErrorKind::ConnectionAborted | ErrorKind::Interrupted => {}
+                    // EMFILE, ENFILE or no memory. Linux also hands on a new connection's network errors.
+                    _ => {
+                        self.put_off += 1;
+                        self.pause(poller)?;
+                        return Ok(None);
+                    }
+                },
+            }
+        }
+    }
+}
+
+/// `None` where the call would block.
+///
+/// # Errors
+///
+/// All others.
+pub fn unless_it_blocks(result: io::Result<usize>) -> io::Result<Option<usize>> {
+    match result {
+        Ok(count) => Ok(Some(count)),
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// What a program ends with. An error is said.
+pub fn exit_code(program: &str, result: Result<(), String>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("{program}: {message}");
+            ExitCode::FAILURE
+        }
     }
 }
 

@@ -4,15 +4,15 @@
 //! its errors, stale events, running out of fds, and Ctrl-C.
 
 use std::collections::HashMap;
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, RawFd};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use examples::{Bytes, LiveLine, Stop};
+use examples::{Acceptor, Bytes, LiveLine, Stop, unless_it_blocks};
 use lexopt::prelude::*;
 use pollio::{EventKind, EventObject, Interest, OsPoller, Poller};
 
@@ -75,16 +75,10 @@ impl Options {
 
 /// Serves until it is stopped. False where a demo's byte came back wrong.
 fn run(options: &Options) -> Result<bool, String> {
-    let address = &options.address;
-    let listener = TcpListener::bind(address).map_err(|error| match error.kind() {
-        ErrorKind::InvalidInput => {
-            format!("'{address}' is not an address: say HOST:PORT, such as 127.0.0.1:7000")
-        }
-        _ => format!("cannot listen on {address}: {error}"),
-    })?;
+    let acceptor = Acceptor::bind(&options.address, EventKind::Server)?;
     let fails = |error: io::Error| format!("stopped by an error: {error}");
-    let mut server = Server::new(listener).map_err(fails)?;
-    let address = server.listener.local_addr().map_err(fails)?;
+    let mut server = Server::new(acceptor).map_err(fails)?;
+    let address = server.acceptor.address().map_err(fails)?;
     println!("echo on {address}");
     match options.demo {
         None => {
@@ -115,9 +109,7 @@ fn run(options: &Options) -> Result<bool, String> {
 struct Server {
     poller: OsPoller,
     stop: Stop,
-    listener: TcpListener,
-    /// Whether the listener is not watched, for want of an fd for what it would accept.
-    is_full: bool,
+    acceptor: Acceptor<EventKind>,
     connections: HashMap<RawFd, Connection>,
     generation: u32,
     totals: Totals,
@@ -154,16 +146,14 @@ impl std::fmt::Display for Totals {
 }
 
 impl Server {
-    fn new(listener: TcpListener) -> io::Result<Self> {
-        listener.set_nonblocking(true)?;
+    fn new(mut acceptor: Acceptor<EventKind>) -> io::Result<Self> {
         let poller = OsPoller::new()?;
-        poller.add(EventObject::server(listener.as_raw_fd()))?;
+        acceptor.watch(&poller)?;
         let stop = Stop::on_interrupt(poller.waker()?)?;
         Ok(Server {
             poller,
             stop,
-            listener,
-            is_full: false,
+            acceptor,
             connections: HashMap::new(),
             generation: 0,
             totals: Totals::default(),
@@ -183,9 +173,7 @@ impl Server {
                     EventKind::Client => self.echo(event, &mut buffer)?,
                 }
             }
-            if self.is_full && events.is_empty() {
-                self.watch_listener()?; // the fds may have been another process's
-            }
+            self.acceptor.retry(&self.poller)?;
             line.show(|| {
                 format!(
                     "{} connections, {} echoed{}",
@@ -200,23 +188,14 @@ impl Server {
     }
 
     fn accept(&mut self) -> io::Result<()> {
-        loop {
-            match self.listener.accept() {
-                Ok((socket, _)) => self.connect(socket)?,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                // Out of fds. The listener stays readable, so watching it would spin until one is free.
-                Err(error) if is_out_of_fds(&error) => {
-                    self.totals.refused += 1;
-                    self.is_full = true;
-                    return self.poller.delete(self.listener.as_raw_fd());
-                }
-                Err(_) => {} // a connection that was gone before it was accepted
-            }
+        while let Some((socket, _)) = self.acceptor.accept(&self.poller)? {
+            self.connect(socket)?;
         }
+        self.totals.refused = self.acceptor.put_off();
+        Ok(())
     }
 
     fn connect(&mut self, socket: TcpStream) -> io::Result<()> {
-        socket.set_nonblocking(true)?;
         let fd = socket.as_raw_fd();
         self.generation = self.generation.wrapping_add(1);
         let (interest, generation) = (Interest::READ, self.generation);
@@ -255,12 +234,7 @@ impl Server {
     fn close(&mut self, fd: RawFd) -> io::Result<()> {
         self.poller.delete(fd)?; // before the fd is closed
         self.connections.remove(&fd);
-        if self.is_full { self.watch_listener() } else { Ok(()) }
-    }
-
-    fn watch_listener(&mut self) -> io::Result<()> {
-        self.is_full = false;
-        self.poller.add(EventObject::server(self.listener.as_raw_fd()))
+        self.acceptor.watch(&self.poller) // there is an fd again
     }
 }
 
@@ -281,20 +255,6 @@ impl Connection {
         self.unsent.extend_from_slice(received.get(sent..).unwrap_or_default());
         Ok(read as u64)
     }
-}
-
-/// `None` where the call would block.
-fn unless_it_blocks(result: io::Result<usize>) -> io::Result<Option<usize>> {
-    match result {
-        Ok(count) => Ok(Some(count)),
-        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// EMFILE and ENFILE, which have no [`ErrorKind`].
-fn is_out_of_fds(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(24 | 23))
 }
 
 /// Clients of the server's own.

@@ -1,0 +1,476 @@
+//! Drives the HTTP server from outside.
+
+mod common;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::process::Command;
+use std::thread::{scope, sleep};
+use std::time::{Duration, Instant};
+
+use common::{Server, has, run, says_what_is_wrong};
+use socket2::SockRef;
+
+const HTTP: &str = env!("CARGO_BIN_EXE_http");
+const HELLO: &str = "Hello from pollio.\n";
+
+fn start(options: &[&str]) -> Server {
+    Server::start(HTTP, options)
+}
+
+struct Answer {
+    status: u16,
+    head: String,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    fn read(reader: &mut impl BufRead) -> Self {
+        Self::read_head(reader, false)
+    }
+
+    fn read_head(reader: &mut impl BufRead, is_to_head: bool) -> Self {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            assert!(reader.read_line(&mut head).unwrap() > 0, "the answer ends in its head: {head:?}");
+        }
+        let status = head.strip_prefix("HTTP/1.1 ").unwrap()[..3].parse().unwrap();
+        let length = head
+            .split("Content-Length: ")
+            .nth(1)
+            .map_or(0, |rest| rest.lines().next().unwrap().parse().unwrap());
+        let mut body = vec![0; if is_to_head { 0 } else { length }];
+        reader.read_exact(&mut body).unwrap();
+        Answer { status, head, body }
+    }
+
+    fn closes(&self) -> bool {
+        self.head.contains("\r\nConnection: close\r\n")
+    }
+}
+
+fn ask(server: &Server, request: &[u8]) -> BufReader<TcpStream> {
+    let mut socket = server.connect();
+    socket.write_all(request).unwrap();
+    BufReader::new(socket)
+}
+
+fn is_served(server: &Server) {
+    let answer = Answer::read(&mut ask(server, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"));
+    assert_eq!((answer.status, &answer.body[..]), (200, HELLO.as_bytes()));
+}
+
+fn is_closed(mut reader: impl Read) {
+    assert_eq!(reader.read(&mut [0; 1]).unwrap(), 0);
+}
+
+fn post(body: &[u8]) -> Vec<u8> {
+    let head = format!("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len());
+    [head.as_bytes(), body].concat()
+}
+
+#[test]
+fn each_request_has_its_answer_and_the_connection_is_kept() {
+    let server = start(&[]);
+    let mut reader = BufReader::new(server.connect());
+    for (request, status, body) in [
+        ("GET / HTTP/1.1\r\nHost: x\r\n\r\n", 200, HELLO),
+        ("GET /?a=b HTTP/1.1\nhOST: x\n\n", 200, HELLO),
+        ("\r\nGET http://x/ HTTP/1.1\r\nHost: x\r\n\r\n", 200, HELLO),
+        ("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello", 200, "hello"),
+        ("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", 200, ""),
+        ("POST /echo HTTP/1.1\r\nHost: x\r\n\r\n", 200, ""),
+        ("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabc", 200, "abc"),
+        ("GET /elsewhere HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc", 404, "Nothing here.\n"),
+        ("DELETE / HTTP/1.1\r\nHost: x\r\n\r\n", 405, ""),
+        ("GET /echo HTTP/1.1\r\nHost: x\r\n\r\n", 405, ""),
+        ("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n", 200, HELLO),
+    ] {
+        reader.get_mut().write_all(request.as_bytes()).unwrap();
+        let answer = Answer::read(&mut reader);
+        assert_eq!((answer.status, &answer.body[..]), (status, body.as_bytes()), "{request}");
+        assert!(!answer.closes(), "{request}");
+        assert_eq!(answer.head.contains("\r\nAllow: "), status == 405);
+    }
+    let last = server.interrupt();
+    assert!(
+        last.starts_with("served 1 connections (0 timed out, 0 reset), answered 11 requests, refused 0"),
+        "{last}"
+    );
+}
+
+#[test]
+fn an_answer_to_head_has_no_body() {
+    let server = start(&[]);
+    let mut reader = ask(&server, b"HEAD / HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    let answer = Answer::read_head(&mut reader, true);
+    assert!(answer.status == 200 && answer.head.contains("Content-Length: 19\r\n"));
+    assert_eq!(Answer::read(&mut reader).body, HELLO.as_bytes());
+}
+
+#[test]
+fn the_connection_is_closed_where_the_client_says_so() {
+    let server = start(&[]);
+    for request in [
+        "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade, Close\r\n\r\n",
+        "GET / HTTP/1.0\r\n\r\n",
+        "GET / HTTP/1.0\r\nConnection: close, keep-alive\r\n\r\n",
+    ] {
+        let mut reader =
+            ask(&server, [request, "GET / HTTP/1.1\r\nHost: not answered\r\n\r\n"].concat().as_bytes());
+        let answer = Answer::read(&mut reader);
+        assert!(answer.status == 200 && answer.closes(), "{request}");
+        is_closed(reader);
+    }
+}
+
+#[test]
+fn what_is_no_plain_request_is_refused_and_the_connection_closed() {
+    let server = start(&[]);
+    let get = |lines: &str| format!("GET / HTTP/1.1\r\nHost: x\r\n{lines}\r\n");
+    let many = "X: y\r\n".repeat(100);
+    let long = format!("X: {}\r\n", "y".repeat(9_000));
+    for (request, status) in [
+        ("\x00\x01\u{fffd}garbage\r\n\r\n".to_owned(), 400),
+        ("\x16\x03\x01\x02\x00\x01".to_owned(), 400), // TLS
+        ("GET /\r\n\r\n".to_owned(), 400),
+        ("GET / HTTP/2.0\r\n\r\n".to_owned(), 505),
+        ("GET / HTTP/1.1\r\n\r\n".to_owned(), 400), // no host
+        (get("Host: y\r\n"), 400),
+        (get(" folded: y\r\n"), 400),
+        (get("spaced : y\r\n"), 400),
+        (get("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n"), 400),
+        (get("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n"), 400),
+        (get("Content-Length: 5\r\nContent-Length: 6\r\n"), 400),
+        (get("Content-Length: 5, 5\r\n"), 400),
+        (get("Content-Length: +5\r\n"), 400),
+        (get("Content-Length: -5\r\n"), 400),
+        (get("Content-Length: 0x5\r\n"), 400),
+        (get("Content-Length:\r\n"), 400),
+        ("GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned(), 400),
+        (get("Transfer-Encoding: chunked\r\n"), 501),
+        (get("Content-Length: 1048577\r\n"), 413),
+        (get("Content-Length: 99999999999999999999999999999\r\n"), 413),
+        (get("Expect: 100-continue\r\nContent-Length: 1048577\r\n"), 413),
+        (get("Expect: miracles\r\n"), 417),
+        (get(&many), 431),
+        (get(&long), 431),
+        (get(&long).trim_end().to_owned(), 431), // without its end
+    ] {
+        let mut reader =
+            ask(&server, [&request[..], "GET / HTTP/1.1\r\nHost: not answered\r\n\r\n"].concat().as_bytes());
+        let answer = Answer::read(&mut reader);
+        assert!(answer.status == status && answer.closes(), "{request:?}: {}", answer.head);
+        is_closed(reader);
+    }
+    is_served(&server);
+}
+
+#[test]
+fn a_refused_body_does_not_cost_the_client_its_answer() {
+    let server = start(&["--body", "1000"]);
+    let mut reader = BufReader::new(server.connect());
+    let body = vec![0; 300_000];
+    // All of it may be sent, for the connection is not reset while it comes.
+    reader.get_mut().write_all(&post(&body)).unwrap();
+    let answer = Answer::read(&mut reader);
+    assert!(answer.status == 413 && answer.closes());
+    is_closed(reader);
+}
+
+#[test]
+fn a_body_that_waits_for_leave_gets_it_only_where_it_is_wanted() {
+    let server = start(&[]);
+    let head = "HTTP/1.1\r\nHost: x\r\nExpect: 100-Continue\r\nContent-Length: 5\r\n\r\n";
+    let mut reader = ask(&server, format!("POST /echo {head}").as_bytes());
+    assert_eq!(Answer::read(&mut reader).status, 100);
+    reader.get_mut().write_all(b"hello").unwrap();
+    assert_eq!(Answer::read(&mut reader).body, b"hello");
+
+    reader.get_mut().write_all(format!("POST /echo {head}hello").as_bytes()).unwrap();
+    assert_eq!(Answer::read(&mut reader).body, b"hello", "it did not wait");
+
+    reader.get_mut().write_all(format!("POST /elsewhere {head}").as_bytes()).unwrap();
+    let answer = Answer::read(&mut reader);
+    assert!(answer.status == 404 && answer.closes());
+    is_closed(reader);
+
+    let old = head.replace("1.1", "1.0");
+    let mut reader = ask(&server, format!("POST /echo {old}").as_bytes());
+    reader.get_mut().write_all(b"hello").unwrap();
+    assert_eq!(Answer::read(&mut reader).status, 200, "HTTP/1.0 knows no 100");
+}
+
+fn a_hundred() -> (Vec<u8>, Vec<Vec<u8>>) {
+    let bodies: Vec<Vec<u8>> = (0..100).map(|number| format!("number {number}").into_bytes()).collect();
+    (bodies.iter().flat_map(|body| post(body)).collect(), bodies)
+}
+
+#[test]
+fn a_hundred_requests_in_one_write_are_answered_in_order() {
+    let server = start(&[]);
+    let (requests, bodies) = a_hundred();
+    let mut reader = ask(&server, &requests);
+    for body in bodies {
+        assert_eq!(Answer::read(&mut reader).body, body);
+    }
+}
+
+#[test]
+fn a_hundred_requests_byte_by_byte_are_answered_in_order() {
+    let server = start(&[]);
+    let (requests, bodies) = a_hundred();
+    let socket = server.connect();
+    socket.set_nodelay(true).unwrap();
+    scope(|scope| {
+        scope.spawn(|| requests.iter().for_each(|byte| (&socket).write_all(&[*byte]).unwrap()));
+        let mut reader = BufReader::new(&socket);
+        for body in bodies {
+            assert_eq!(Answer::read(&mut reader).body, body);
+        }
+    });
+}
+
+#[test]
+fn a_client_that_ends_its_side_gets_the_rest() {
+    let server = start(&[]);
+    let (requests, bodies) = a_hundred();
+    let mut reader = ask(&server, &requests);
+    reader.get_mut().write_all(b"GET / HTTP/1.1\r\nHost: half a request").unwrap();
+    reader.get_mut().shutdown(Shutdown::Write).unwrap();
+    for body in bodies {
+        assert_eq!(Answer::read(&mut reader).body, body);
+    }
+    is_closed(reader);
+}
+
+#[test]
+fn a_client_that_does_not_read_is_not_read_from() {
+    let server = start(&[]);
+    let slow = server.connect();
+    let bodies: Vec<Vec<u8>> = (0..30u8).map(|number| vec![number; 1024 * 1024]).collect();
+    scope(|scope| {
+        let sending = scope.spawn(|| bodies.iter().for_each(|body| (&slow).write_all(&post(body)).unwrap()));
+        sleep(Duration::from_millis(500));
+        assert!(!sending.is_finished(), "the server read what it could not answer");
+        is_served(&server);
+        #[cfg(target_os = "linux")]
+        server.is_at_rest();
+        let mut reader = BufReader::new(&slow);
+        for body in &bodies {
+            assert!(Answer::read(&mut reader).body == *body);
+        }
+    });
+    #[cfg(target_os = "linux")]
+    {
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", server.pid().as_raw_nonzero())).unwrap();
+        let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        let kilobytes: u64 = most.trim().trim_end_matches(" kB").parse().unwrap();
+        assert!(kilobytes < 20_000, "{kilobytes} kB were needed");
+    }
+}
+
+#[test]
+fn who_takes_too_long_is_closed_and_told_so_only_within_a_request() {
+    let server = start(&["--idle", "1"]);
+    let idle = server.connect();
+    let used = ask(&server, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    let half_a_head = ask(&server, b"GET / HTTP/1.1\r\nHo");
+    let half_a_body = ask(&server, b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhel");
+    let start = Instant::now();
+    is_closed(idle);
+    assert!(start.elapsed() > Duration::from_millis(500), "closed before its time");
+    let mut used = used;
+    assert_eq!(Answer::read(&mut used).status, 200);
+    is_closed(used);
+    for mut reader in [half_a_head, half_a_body] {
+        let answer = Answer::read(&mut reader);
+        assert!(answer.status == 408 && answer.closes());
+        is_closed(reader);
+    }
+    is_served(&server);
+    let last = server.interrupt();
+    assert!(last.contains("(4 timed out"), "{last}");
+}
+
+#[test]
+fn a_byte_now_and_then_does_not_hold_a_connection() {
+    let server = start(&["--idle", "1"]);
+    let slow = server.connect();
+    scope(|scope| {
+        scope.spawn(|| {
+            let request = b"GET / HTTP/1.1\r\nHost: a-host-with-quite-a-long-name-for-its-size\r\n\r\n";
+            for byte in request {
+                if (&slow).write_all(&[*byte]).is_err() {
+                    break;
+                }
+                sleep(Duration::from_millis(100));
+            }
+        });
+        assert_eq!(Answer::read(&mut BufReader::new(&slow)).status, 408);
+        is_served(&server);
+    });
+}
+
+#[test]
+fn a_client_that_takes_its_time_to_read_is_served_while_it_reads() {
+    let server = start(&["--idle", "2"]);
+    let body = vec![7; 1024 * 1024];
+    let slow = server.connect();
+    SockRef::from(&slow).set_recv_buffer_size(64 * 1024).unwrap();
+    scope(|scope| {
+        scope.spawn(|| (0..12).for_each(|_| (&slow).write_all(&post(&body)).unwrap()));
+        let mut reader = BufReader::new(&slow);
+        for _ in 0..12 {
+            assert!(Answer::read(&mut reader).body == body);
+            sleep(Duration::from_millis(300));
+        }
+    });
+}
+
+#[test]
+fn resets_and_thousands_of_connects_leave_it_serving() {
+    let server = start(&[]);
+    for round in 0..2_000 {
+        let mut socket = server.connect();
+        if round % 2 == 0 {
+            socket.write_all(&b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[..round % 27]).unwrap();
+            SockRef::from(&socket).set_linger(Some(Duration::ZERO)).unwrap();
+        }
+    }
+    is_served(&server);
+    let last = server.interrupt();
+    // Elsewhere a connection that was reset before it was accepted is not counted.
+    assert!(!cfg!(target_os = "linux") || last.starts_with("served 2001 connections"), "{last}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn out_of_fds_it_does_not_spin_and_serves_when_one_is_free() {
+    let server = start(&["--idle", "60"]);
+    server.limit_fds(24);
+    let mut sockets: Vec<TcpStream> = (0..40).map(|_| server.connect()).collect();
+    server.is_at_rest();
+    let mut last = sockets.pop().unwrap();
+    last.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    sockets.clear();
+    assert_eq!(Answer::read(&mut BufReader::new(last)).status, 200);
+}
+
+#[test]
+fn who_comes_when_it_is_full_is_served_when_one_has_left() {
+    let server = start(&["--connections", "2", "--idle", "60"]);
+    let held = [server.connect(), server.connect()];
+    let mut waiting = ask(&server, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    #[cfg(target_os = "linux")]
+    server.is_at_rest();
+    waiting.get_ref().set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    assert!(waiting.fill_buf().is_err(), "it was served");
+    waiting.get_ref().set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    drop(held);
+    assert_eq!(Answer::read(&mut waiting).status, 200);
+}
+
+#[test]
+fn asked_to_stop_it_finishes_what_is_under_way() {
+    let server = start(&[]);
+    let idle = server.connect();
+    let used = ask(&server, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    let mut half = ask(&server, b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhel");
+    let mut unread = ask(&server, &post(&vec![3; 1024 * 1024]));
+    is_served(&server); // so all of them are accepted
+    server.signal();
+    is_closed(idle);
+    let mut used = used;
+    assert_eq!(Answer::read(&mut used).status, 200);
+    is_closed(used);
+    assert!(TcpStream::connect(server.address).is_err(), "it still accepts");
+    half.get_mut().write_all(b"lo").unwrap();
+    let answer = Answer::read(&mut half);
+    assert!(answer.body == b"hello" && answer.closes());
+    is_closed(half);
+    assert!(Answer::read(&mut unread).body == vec![3; 1024 * 1024]);
+    drop(unread);
+    let last = server.last_line();
+    assert!(last.starts_with("served 5 connections") && last.contains("answered 4 requests"), "{last}");
+}
+
+#[test]
+fn who_does_not_read_holds_it_only_as_long_as_an_idle_one() {
+    let server = start(&["--idle", "1"]);
+    let slow = server.connect();
+    scope(|scope| {
+        scope.spawn(|| (0..30).try_for_each(|_| (&slow).write_all(&post(&[9; 1024 * 1024]))));
+        sleep(Duration::from_millis(300));
+        let start = Instant::now();
+        server.interrupt();
+        assert!(start.elapsed() < Duration::from_secs(10));
+    });
+}
+
+#[test]
+fn bad_arguments_and_taken_ports_are_said_so() {
+    says_what_is_wrong(HTTP);
+    for arguments in [["--idle", "0"], ["--idle", "soon"], ["--connections", "0"], ["--body", "-1"]] {
+        let output = run(HTTP, &arguments);
+        assert!(!output.status.success());
+        assert!(String::from_utf8(output.stderr).unwrap().contains("cannot parse"), "{arguments:?}");
+    }
+}
+
+#[test]
+fn wrk_sees_no_error() {
+    if !has("wrk") {
+        return;
+    }
+    let server = start(&[]);
+    let url = format!("http://{}/", server.address);
+    let output = Command::new("wrk").args(["-t2", "-c200", "-d2s", &url]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && text.contains("Requests/sec"), "{text}");
+    assert!(!text.contains("Socket errors") && !text.contains("Non-2xx"), "{text}");
+    is_served(&server);
+}
+
+#[test]
+fn curl_gets_what_it_asks_for() {
+    if !has("curl") {
+        return;
+    }
+    let server = start(&[]);
+    let [root, echo] = ["/", "/echo"].map(|path| format!("http://{}{path}", server.address));
+    let body = "x".repeat(100_000);
+    let expect = "Expect: 100-continue";
+    for (arguments, expected) in [
+        (vec![&root[..]], format!("{HELLO}200")),
+        (vec!["--http1.0", &root], format!("{HELLO}200")),
+        (vec!["--http2", &root], format!("{HELLO}200")), // offers an upgrade
+        (vec!["--data", &body, "--header", expect, &echo], format!("{body}200")),
+        (
+            vec!["--data", "x", "--header", "Transfer-Encoding: chunked", &echo],
+            "501 Not Implemented\n501".to_owned(),
+        ),
+        (vec!["--request", "OPTIONS", &root], "405".to_owned()),
+        (vec!["--request", "GET", "--data", "x", &root], format!("{HELLO}200")),
+        (vec!["--path-as-is", "--url", &format!("{root}../../etc/passwd")], "Nothing here.\n404".to_owned()),
+    ] {
+        let output = Command::new("curl")
+            .args([
+                "--silent",
+                "--show-error",
+                "--max-time",
+                "20",
+                "--noproxy",
+                "*",
+                "--write-out",
+                "%{http_code}",
+            ])
+            .args(&arguments)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), expected, "{arguments:?}");
+    }
+}
