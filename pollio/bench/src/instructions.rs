@@ -22,10 +22,10 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 /// What pollio promises. `None` is for each event more.
 const LIMITS: [Limit; 7] = [
     Limit { subject: "pollio wait", ready: Some(0), instructions: 42.0 },
-    Limit { subject: "pollio wait", ready: Some(1), instructions: 230.0 },
-    Limit { subject: "pollio wait", ready: None, instructions: 16.0 },
+    Limit { subject: "pollio wait", ready: Some(1), instructions: 255.0 },
+    Limit { subject: "pollio wait", ready: None, instructions: 27.0 },
     Limit { subject: "pollio wait_into", ready: Some(1), instructions: 90.0 },
-    Limit { subject: "pollio wait_into", ready: None, instructions: 16.0 },
+    Limit { subject: "pollio wait_into", ready: None, instructions: 24.0 },
     Limit { subject: "pollio add, delete", ready: Some(0), instructions: 50.0 },
     Limit { subject: "pollio wake", ready: Some(0), instructions: 12.0 },
 ];
