@@ -4,6 +4,9 @@ use pollio_core::{Interest, Readiness};
 
 use crate::sys;
 
+#[cfg(test)]
+mod tests;
+
 /// The epoll bits that ask for `interest`. EPOLLHUP and EPOLLERR come unasked (epoll_ctl(2)).
 #[inline]
 pub(crate) fn to_bits(interest: Interest) -> u32 {

@@ -4,6 +4,9 @@ use pollio_core::{Interest, Readiness};
 
 use crate::sys::{self, Event};
 
+#[cfg(test)]
+mod tests;
+
 /// The filters that watch for `interest`.
 pub(crate) fn filters(interest: Interest) -> impl Iterator<Item = i16> {
     let read = interest.is_read().then_some(sys::EVFILT_READ);

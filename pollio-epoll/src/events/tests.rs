@@ -1,0 +1,49 @@
+//! Every bit and every combination of bits, against a table.
+
+use libc::{EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLONESHOT, EPOLLOUT, EPOLLPRI, EPOLLRDHUP};
+use pollio_core::{Interest, Readiness};
+
+use super::{is_plain, readiness, to_bits};
+
+#[test]
+fn each_combination_of_bits_means_what_its_bits_mean() {
+    let read = Readiness::READABLE;
+    let both = Readiness::READABLE | Readiness::WRITABLE;
+    let meanings = [
+        (EPOLLIN, read),
+        (EPOLLOUT, Readiness::WRITABLE),
+        (EPOLLPRI, Readiness::PRIORITY),
+        (EPOLLRDHUP, read | Readiness::READ_CLOSED),
+        (EPOLLHUP, both | Readiness::READ_CLOSED | Readiness::WRITE_CLOSED),
+        (EPOLLERR, both | Readiness::ERROR),
+    ];
+    assert!(readiness(0).is_empty());
+    for subset in 1..1u32 << meanings.len() {
+        let chosen = meanings.iter().zip(0..).filter(|(_, place)| subset & (1 << place) != 0);
+        let (bits, meaning) = chosen
+            .map(|(meaning, _)| *meaning)
+            .reduce(|(bits, meaning), (more, means)| (bits | more, meaning | means))
+            .unwrap();
+        assert_eq!(readiness(bits as u32), meaning, "{bits:#x}");
+        let is_odd = bits & (EPOLLRDHUP | EPOLLHUP | EPOLLERR) != 0;
+        assert_eq!(is_plain(bits as u32), !is_odd, "{bits:#x}");
+    }
+    assert!(!is_plain(0x40), "EPOLLRDNORM is none that pollio asks for");
+}
+
+#[test]
+fn each_interest_asks_for_its_bits() {
+    let directions = [
+        (Interest::READ, EPOLLIN | EPOLLRDHUP),
+        (Interest::WRITE, EPOLLOUT),
+        (Interest::READ | Interest::WRITE, EPOLLIN | EPOLLRDHUP | EPOLLOUT),
+        (Interest::PRIORITY, EPOLLPRI),
+        (Interest::READ | Interest::PRIORITY, EPOLLIN | EPOLLRDHUP | EPOLLPRI),
+    ];
+    for (interest, bits) in directions {
+        assert_eq!(to_bits(interest), bits as u32);
+        assert_eq!(to_bits(interest.edge()), (bits | EPOLLET) as u32);
+        assert_eq!(to_bits(interest.oneshot()), (bits | EPOLLONESHOT) as u32);
+        assert_eq!(to_bits(interest.edge().oneshot()), (bits | EPOLLET | EPOLLONESHOT) as u32);
+    }
+}
