@@ -168,8 +168,8 @@ impl Room {
             let others = self.clients.len();
             self.clients.insert(fd, client);
             self.totals.clients += 1;
-            self.reply(fd, format!("* welcome {address}, {others} others are here; /nick NAME names you"))?;
             self.tell(Some(fd), format!("* {address} joined"))?;
+            self.reply(fd, format!("* welcome {address}, {others} others are here; /nick NAME names you"))?;
         }
         Ok(())
     }
@@ -246,16 +246,18 @@ impl Room {
 
     /// Sends what waits for each client. Who is lost by that is news, so again.
     fn send_all(&mut self) -> io::Result<()> {
-        let mut messages = None;
-        while messages.replace(self.totals.messages) != Some(self.totals.messages) {
+        loop {
+            let messages = self.totals.messages;
             let is_due = |client: &Client| client.interest == Interest::READ && client.unsent > 0;
             let due: Vec<RawFd> =
                 self.clients.iter().filter(|(_, client)| is_due(client)).map(|(fd, _)| *fd).collect();
             for fd in due {
                 self.send(fd)?;
             }
+            if self.totals.messages == messages {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
     fn send(&mut self, fd: RawFd) -> io::Result<()> {
