@@ -1,6 +1,7 @@
 //! What the examples share: how they accept, how they stop, and how they say what they are doing.
 
 pub mod http;
+pub mod runtime;
 
 use std::fmt;
 use std::io::{self, ErrorKind, IsTerminal, Write};

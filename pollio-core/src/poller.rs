@@ -15,9 +15,41 @@ pub const MAX_EVENTS: usize = 20_000;
 /// [`delete`](Self::delete), [`wait`](Self::wait). The same call gives the same result on every backend;
 /// where the kernels differ, the method says so.
 ///
+/// Code that takes any backend is generic over it, or takes a `&mut dyn Poller`:
+///
+/// ```
+/// use std::io;
+/// use std::os::fd::RawFd;
+///
+/// use pollio_core::{EventKind, EventObject, Poller};
+///
+/// fn serve(poller: &mut impl Poller, listener: RawFd) -> io::Result<()> {
+///     poller.add(EventObject::server(listener))?;
+///     loop {
+///         for event in poller.wait(-1)? {
+///             match event.kind {
+///                 EventKind::Server => { /* accept on event.fd */ }
+///                 EventKind::Client => { /* read from event.fd */ }
+///             }
+///         }
+///     }
+/// }
+/// ```
+///
 /// # Errors
 ///
 /// Errors are the kernel's own, as [`io::Error`] with the OS error code.
+///
+/// # Where the kernels differ
+///
+/// - On hang-up or error, bits of directions that are not watched may be set: do not rely on their absence.
+/// - One's own `shutdown(Write)` is write-closed on kqueue, and not on epoll. An unconnected TCP socket is hung up at
+///   once on epoll, and silent on kqueue.
+/// - A datagram socket's error is `is_error` on epoll only; it is readable or writable on both.
+/// - After EV_EOF a socket's or pipe's filter stays read-closed on kqueue. On macOS a named FIFO's last writer may go
+///   unnoticed, and a revoked terminal is reported once and is then not registered.
+/// - A dup keeps a closed fd's registration alive on Linux only: see [`delete`](Self::delete).
+/// - Regular files are EPERM on epoll, and accepted by kqueue: see [`add_with`](Self::add_with).
 ///
 /// # I/O safety
 ///
@@ -53,6 +85,15 @@ pub trait Poller<K: Tag = EventKind> {
     /// and nothing is starved: the kernels hand out ready fds in turn. On kqueue an fd that is ready in
     /// both directions takes two places.
     ///
+    /// ```
+    /// # use std::io;
+    /// use pollio_core::Poller;
+    ///
+    /// # fn example<P: Poller>() -> io::Result<P> {
+    /// P::with_capacity(256) // small batches stay in the cache
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// `InvalidInput` unless `max_events` is 1 to [`MAX_EVENTS`]; else as for [`new`](Self::new).
@@ -76,6 +117,15 @@ pub trait Poller<K: Tag = EventKind> {
     /// An fd that was closed without [`delete`](Self::delete) and whose number now belongs to another file
     /// can be added again (on Linux: unless a dup of the same open file was put back on the number).
     ///
+    /// ```
+    /// # use std::{io, os::fd::RawFd};
+    /// use pollio_core::{EventObject, Interest, Poller};
+    ///
+    /// # fn example(poller: &impl Poller, fd: RawFd) -> io::Result<()> {
+    /// poller.add_with(EventObject::client(fd).with_generation(1), Interest::READ | Interest::WRITE)
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// After an error the poller is as it was; on kqueue an edge, or an armed oneshot, may be reported once
@@ -94,6 +144,17 @@ pub trait Poller<K: Tag = EventKind> {
     /// Changes the interest, mode, role or generation of a registered fd, and arms a oneshot again. The
     /// next `wait` reports the fd if it is ready, edge-triggered too.
     ///
+    /// ```
+    /// # use std::io;
+    /// use pollio_core::{EventObject, Interest, Poller};
+    ///
+    /// /// Watches for room to write only while there is something to write.
+    /// fn watch(poller: &impl Poller, connection: EventObject, unsent: &[u8]) -> io::Result<()> {
+    ///     let interest = if unsent.is_empty() { Interest::READ } else { Interest::READ | Interest::WRITE };
+    ///     poller.modify(connection, interest)
+    /// }
+    /// ```
+    ///
     /// # Errors
     ///
     /// After an error word, interest and mode are as they were; on kqueue an edge, or an armed oneshot, may
@@ -110,6 +171,19 @@ pub trait Poller<K: Tag = EventKind> {
     /// Delete an fd before closing it. Closing the last fd of an open file deletes it as well; but on Linux
     /// a dup keeps it registered, with the old word, and such a ghost cannot be deleted: it ends with its
     /// last dup (epoll(7), question 6). On macOS closing the fd ends it, dup or not.
+    ///
+    /// ```
+    /// # use std::{io, net::TcpStream};
+    /// use std::os::fd::AsRawFd;
+    ///
+    /// use pollio_core::Poller;
+    ///
+    /// # fn example(poller: &impl Poller, client: TcpStream) -> io::Result<()> {
+    /// poller.delete(client.as_raw_fd())?;
+    /// drop(client);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -143,6 +217,23 @@ pub trait Poller<K: Tag = EventKind> {
     /// where the kernel or a seccomp profile refuses that, it is rounded up to the next millisecond.
     /// `Duration::MAX` is fine: what one system call cannot wait, several do.
     ///
+    /// ```
+    /// # use std::io;
+    /// use std::time::Duration;
+    ///
+    /// use pollio_core::Poller;
+    ///
+    /// # fn example(poller: &mut impl Poller) -> io::Result<()> {
+    /// let mut events = Vec::new();
+    /// while poller.wait_into(&mut events, Some(Duration::from_micros(500)))? > 0 {
+    ///     for event in &events {
+    ///         println!("{event:?}");
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As for [`wait`](Self::wait); `events` is then empty.
@@ -152,6 +243,18 @@ pub trait Poller<K: Tag = EventKind> {
     /// A handle that ends a `wait` from anywhere. Every call hands out the same waker, which costs one fd on
     /// Linux (an eventfd) and none on macOS, from the first call on.
     ///
+    /// ```
+    /// # use std::{io, thread};
+    /// use pollio_core::{Poller, Wakeup};
+    ///
+    /// # fn example(poller: &mut impl Poller) -> io::Result<()> {
+    /// let waker = poller.waker()?;
+    /// thread::spawn(move || waker.wake());
+    /// poller.wait(-1)?; // ends at the wake-up, if nothing else ends it
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// Linux: EMFILE, ENFILE or ENOMEM from eventfd(2), or an error of `add`. macOS: ENOMEM.
@@ -160,6 +263,18 @@ pub trait Poller<K: Tag = EventKind> {
         Self: Sized;
 
     /// A handle that registers fds from other threads, while this poller waits too.
+    ///
+    /// ```
+    /// # use std::{io, os::fd::RawFd, thread};
+    /// use pollio_core::{EventObject, Poller, Register};
+    ///
+    /// # fn example(poller: &mut impl Poller, fd: RawFd) -> io::Result<()> {
+    /// let registrar = poller.registrar();
+    /// thread::spawn(move || registrar.add(EventObject::client(fd)));
+    /// poller.wait(-1)?; // reports it, once it is ready
+    /// # Ok(())
+    /// # }
+    /// ```
     fn registrar(&self) -> Self::Registrar
     where
         Self: Sized;

@@ -103,12 +103,14 @@ macro_rules! tags {
 
             #[inline]
             fn from_bits(bits: u8) -> ::core::option::Option<Self> {
-                const ROLES: [::core::option::Option<$Role>; 256] = {
-                    let mut roles = [::core::option::Option::None; 256];
-                    $( roles[$Role::$Variant as usize] = ::core::option::Option::Some($Role::$Variant); )+
+                // The role of each number, and some other role for a number that has none.
+                const ROLES: [$Role; 256] = {
+                    let mut roles = [[$( $Role::$Variant ),+][0]; 256];
+                    $( roles[$Role::$Variant as usize] = $Role::$Variant; )+
                     roles
                 };
-                ROLES[bits as usize]
+                let role = ROLES[bits as usize];
+                if role as u8 == bits { ::core::option::Option::Some(role) } else { ::core::option::Option::None }
             }
         }
     };

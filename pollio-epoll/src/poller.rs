@@ -104,9 +104,10 @@ impl<K: Tag> Poller<K> for EpollPoller<K> {
     ) -> io::Result<usize> {
         events.clear();
         self.block(timeout)?;
-        if !self.events.ready().is_empty() {
-            if events.capacity() < self.events.ready().len() {
-                events.reserve_exact(self.events.ready().len());
+        let ready = self.events.ready();
+        if !ready.is_empty() {
+            if events.capacity() < ready.len() {
+                events.reserve_exact(ready.len());
             }
             self.deliver(events);
         }
@@ -173,7 +174,7 @@ impl<K: Tag> EpollPoller<K> {
     #[inline]
     fn deliver(&self, events: &mut Vec<EventObject<K>>) {
         let ready = self.events.ready();
-        let delivered = sys::append(events, ready, decode_plain);
+        let delivered = sys::refill(events, ready, decode_plain);
         if delivered != ready.len() {
             self.deliver_from(delivered, events);
         }
@@ -182,14 +183,12 @@ impl<K: Tag> EpollPoller<K> {
     /// Hands out the rest, from an odd event on.
     #[cold]
     #[inline(never)]
-    fn deliver_from(&self, mut delivered: usize, events: &mut Vec<EventObject<K>>) {
-        let ready = self.events.ready();
-        while let Some((odd, rest)) = ready.get(delivered..).and_then(<[_]>::split_first) {
-            match decode(*odd) {
+    fn deliver_from(&self, delivered: usize, events: &mut Vec<EventObject<K>>) {
+        for event in self.events.ready().iter().skip(delivered) {
+            match decode(*event) {
                 Some(object) => events.push(object),
-                None => self.skip(odd.word()),
+                None => self.skip(event.word()),
             }
-            delivered += 1 + sys::append(events, rest, decode_plain);
         }
     }
 

@@ -61,20 +61,21 @@ impl Events {
     }
 }
 
-/// Appends what `decode` makes of `ready`, up to the first that it makes nothing of, and as far as there is
-/// room. Returns how many.
+/// Puts in the place of `events` what `decode` makes of `ready`, up to the first that it makes nothing of.
+/// Nothing where there is no room for all: never grows. Returns how many.
 #[inline]
-pub(crate) fn append<T>(events: &mut Vec<T>, ready: &[Event], decode: impl Fn(Event) -> Option<T>) -> usize {
-    let mut appended = 0;
-    for (room, event) in events.spare_capacity_mut().iter_mut().zip(ready) {
+pub(crate) fn refill<T>(events: &mut Vec<T>, ready: &[Event], decode: impl Fn(Event) -> Option<T>) -> usize {
+    events.clear();
+    let Some(room) = events.spare_capacity_mut().get_mut(..ready.len()) else { return 0 };
+    let mut filled = 0;
+    for (room, event) in room.iter_mut().zip(ready) {
         let Some(decoded) = decode(*event) else { break };
         room.write(decoded);
-        appended += 1;
+        filled += 1;
     }
-    let length = events.len() + appended;
-    // SAFETY: the first `appended` elements of the spare capacity have just been written.
-    unsafe { events.set_len(length) };
-    appended
+    // SAFETY: the first `filled` elements of the spare capacity, which is all of it, have just been written.
+    unsafe { events.set_len(filled) };
+    filled
 }
 
 /// A new epoll instance, close-on-exec.

@@ -7,11 +7,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use pollio_conformance::support::isolated;
+use pollio_core::backend::WAKE_WORD;
 use pollio_core::{EventObject, Interest, Poller, Readiness};
 use pollio_kqueue_emulation::{control, kevent};
+use proptest::prelude::*;
 
 use crate::KqueuePoller;
-use crate::sys::{EV_ADD, EV_DELETE, EVFILT_READ, EVFILT_USER, EVFILT_WRITE};
+use crate::sys::{EV_ADD, EV_DELETE, EV_EOF, EV_ERROR, EVFILT_READ, EVFILT_USER, EVFILT_WRITE};
 
 const BOTH: fn() -> Interest = || Interest::READ | Interest::WRITE;
 
@@ -69,6 +71,10 @@ fn each_operation_that_succeeds_is_one_call() {
     }
     assert_eq!(calls(kqueue, || (0..10).for_each(|_| waker.wake().unwrap())), 1);
     assert_eq!(calls(kqueue, || assert!(poller.wait(1_000).unwrap().is_empty())), 1);
+    // Nothing comes: one look, whether or not there is time.
+    for timeout in [0, 5] {
+        assert_eq!(calls(kqueue, || assert!(poller.wait(timeout).unwrap().is_empty())), 1);
+    }
 }
 
 #[test]
@@ -174,6 +180,18 @@ fn a_modify_that_fails_does_not_arm_a_oneshot_that_has_fired() {
 }
 
 #[test]
+fn a_modify_that_fails_takes_back_only_what_it_has_made() {
+    let (poller, kqueue) = poller();
+    let (near, _far) = pair();
+    let event = EventObject::client(near.as_raw_fd());
+    poller.add(event).unwrap();
+    fail_attach(kqueue, EVFILT_WRITE, libc::ENOMEM);
+    // The list, then the question whether the old filter is there, and the new one, each by itself.
+    let made = calls(kqueue, || assert_eq!(errno(poller.modify(event, BOTH())), Some(libc::ENOMEM)));
+    assert_eq!(made, 3);
+}
+
+#[test]
 fn a_delete_passes_other_errors_on() {
     let (poller, kqueue) = poller();
     let (near, _far) = pair();
@@ -225,15 +243,37 @@ fn an_old_pipe_is_added_though_it_says_epipe() {
     let (near, far) = pair();
     drop(far);
     let event = EventObject::client(near.as_raw_fd());
+    // The list and its repetition by steps each meet it.
+    let says_epipe = || {
+        (0..2).for_each(|_| {
+            control::fail_change_but_make_it(kqueue, libc::EPIPE, |change| change.flags & EV_ADD != 0);
+        });
+    };
     for interest in [Interest::READ, Interest::WRITE, BOTH()] {
-        control::fail_change_but_make_it(kqueue, libc::EPIPE, |change| change.flags & EV_ADD != 0);
+        says_epipe();
         poller.add_with(event, interest).unwrap();
         assert_eq!(poller.wait(0).unwrap(), [event]);
-        control::fail_change_but_make_it(kqueue, libc::EPIPE, |change| change.flags & EV_ADD != 0);
+        says_epipe();
         poller.modify(event, BOTH()).unwrap();
         assert_eq!(poller.wait(0).unwrap(), [event]);
         poller.delete(event.fd).unwrap();
     }
+}
+
+#[test]
+fn what_one_change_may_say_another_may_not() {
+    let (mut poller, kqueue) = poller();
+    let (near, _far) = pair();
+    let event = EventObject::client(near.as_raw_fd());
+    // ENOENT is passed over for what has been deleted already, EPIPE for what has been added all the same.
+    fail_attach(kqueue, EVFILT_READ, libc::ENOENT);
+    assert_eq!(errno(poller.add(event)), Some(libc::ENOENT));
+    poller.add_with(event, BOTH()).unwrap();
+    for _ in 0..2 {
+        control::fail_change(kqueue, libc::EPIPE, |change| change.flags & EV_DELETE != 0);
+    }
+    assert_eq!(errno(poller.modify(event, Interest::READ)), Some(libc::EPIPE));
+    assert_eq!(readiness(&mut poller), [Readiness::WRITABLE]);
 }
 
 #[test]
@@ -418,13 +458,48 @@ fn events_of_what_is_not_recorded_are_dropped_and_end_no_wait() {
     }
 }
 
+/// An event as it could come from a kernel at its worst: more often than not nearly one of `object`'s.
+fn any_event(object: EventObject) -> impl Strategy<Value = [u64; 6]> {
+    let word = object.encode();
+    let words = prop_oneof![
+        Just(word),
+        Just(WAKE_WORD),
+        (0..64u32).prop_map(move |bit| word ^ (1 << bit)),
+        any::<u64>()
+    ];
+    let filters = prop_oneof![-12..2i16, any::<i16>()].prop_map(|filter| filter as u16 as u64);
+    let flags = prop_oneof![Just(0), Just(EV_EOF), Just(EV_ERROR), any::<u16>()].prop_map(u64::from);
+    let idents = prop_oneof![Just(object.fd as u64), any::<u64>()];
+    let fflags = prop_oneof![Just(0), any::<u32>()].prop_map(u64::from);
+    (words, filters, flags, idents, fflags, any::<u64>())
+        .prop_map(|(word, filter, flags, ident, fflags, data)| [word, filter, flags, ident, fflags, data])
+}
+
 #[test]
-fn an_fd_that_the_kernel_refuses_costs_no_memory() {
-    let (poller, _) = poller();
-    for fd in [i32::MAX, i32::MAX - 1, 1 << 29] {
-        assert_eq!(errno(poller.add(EventObject::client(fd))), Some(libc::EBADF));
-        assert_eq!(poller.registrar().queue.lock().length(), 0);
-    }
+fn whatever_the_kernel_hands_out_is_the_registrations_or_nothing() {
+    let (near, _far) = pair();
+    let object = EventObject::client(near.as_raw_fd()).with_generation(0x123_456);
+    proptest!(|(events in prop::collection::vec(any_event(object), 1..20))| {
+        let (mut poller, kqueue) = poller();
+        poller.add(object).unwrap();
+        let _waker = poller.waker().unwrap();
+        let is_read = |[word, filter, ..]: &[u64; 6]| {
+            *word == object.encode() && *filter as u16 as i16 == EVFILT_READ
+        };
+        let expected = if events.iter().any(is_read) { vec![object] } else { vec![] };
+        for [word, filter, flags, ident, fflags, data] in events {
+            control::add_event(kqueue, kevent {
+                ident: ident as usize,
+                filter: filter as u16 as i16,
+                flags: flags as u16,
+                fflags: fflags as u32,
+                data: data as isize,
+                udata: std::ptr::without_provenance_mut(word as usize),
+            });
+        }
+        prop_assert_eq!(poller.wait(0).unwrap(), expected);
+        prop_assert!(poller.delete(object.fd).is_ok());
+    });
 }
 
 #[test]

@@ -137,7 +137,7 @@ impl<K: Tag> KqueuePoller<K> {
         for event in self.events.ready() {
             let readiness = events::readiness(*event);
             match EventObject::decode(event.word()) {
-                Some(object) if object.fd >= 0 && !readiness.is_empty() => {
+                Some(object) if !readiness.is_empty() => {
                     record.deliver(object.with_readiness(readiness), event.filter(), events);
                 }
                 _ => {

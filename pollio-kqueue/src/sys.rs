@@ -7,13 +7,8 @@ use std::{io, ptr, slice};
 
 #[cfg(target_os = "macos")]
 use libc as os;
-#[cfg(all(target_os = "linux", not(pollio_libkqueue)))]
+#[cfg(target_os = "linux")]
 use pollio_kqueue_emulation as os;
-
-#[cfg(all(target_os = "linux", pollio_libkqueue))]
-mod libkqueue;
-#[cfg(all(target_os = "linux", pollio_libkqueue))]
-use libkqueue as os;
 
 pub(crate) use libc::{EBADF, EEXIST, ENOENT, ENOMEM, EPIPE, ETIMEDOUT};
 use libc::{c_int, c_void, timespec};

@@ -8,6 +8,7 @@
 //! (bsd/kern/kern_event.c where no file is named).
 
 #![cfg(target_os = "linux")]
+#![cfg_attr(pollio_libkqueue, allow(dead_code))]
 
 pub mod control;
 mod deadline;
@@ -16,11 +17,16 @@ mod files;
 mod filters;
 mod kernel;
 mod knote;
+#[cfg(pollio_libkqueue)]
+mod libkqueue;
 mod post;
 mod queue;
 mod register;
 mod scan;
 mod sys;
+
+#[cfg(pollio_libkqueue)]
+pub use libkqueue::{kevent, kqueue};
 
 pub use libc::{
     EACCES, EAGAIN, EBADF, EEXIST, EFAULT, EINTR, EINVAL, EMFILE, ENFILE, ENOENT, ENOMEM, ENOTSUP, EPERM,
@@ -52,7 +58,7 @@ pub const EVFILT_READ: i16 = -1;
 /// There is room to write, or an end of it.
 pub const EVFILT_WRITE: i16 = -2;
 /// Triggered by the user.
-pub const EVFILT_USER: i16 = -10;
+pub const EVFILT_USER: i16 = if cfg!(pollio_libkqueue) { -11 } else { -10 };
 
 /// Attach the filter, or touch the one that is there.
 pub const EV_ADD: u16 = 0x1;
@@ -97,6 +103,7 @@ pub const NOTE_FFLAGSMASK: u32 = 0x00ff_ffff;
 /// # Safety
 ///
 /// None is needed; it is unsafe for being so in `libc`.
+#[cfg(not(pollio_libkqueue))]
 pub unsafe extern "C" fn kqueue() -> c_int {
     kernel::kqueue().unwrap_or_else(sys::fail)
 }
@@ -107,6 +114,7 @@ pub unsafe extern "C" fn kqueue() -> c_int {
 ///
 /// `changelist` points to `nchanges` changes, `eventlist` to room for `nevents` events, and `timeout` to a time
 /// or is null. The two lists may be the same.
+#[cfg(not(pollio_libkqueue))]
 pub unsafe extern "C" fn kevent(
     kq: c_int,
     changelist: *const kevent,

@@ -1,5 +1,6 @@
 //! Kqueues in kqueues, and in poll(2) and epoll: `kqueue_kqfilter`, `filt_kqueue`, `kqueue_select`.
-#![cfg(target_os = "linux")]
+// libkqueue's fd is not the queue itself.
+#![cfg(all(target_os = "linux", not(pollio_libkqueue)))]
 
 mod common;
 

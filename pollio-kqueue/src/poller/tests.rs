@@ -1,4 +1,4 @@
-//! What only this crate can see: how long one system call may wait.
+//! What only this crate can see: how long one system call may wait, and how long the record is.
 
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
@@ -36,4 +36,14 @@ fn what_becomes_ready_in_a_later_part_ends_the_wait() {
         assert_eq!(poller.wait_into(&mut events, timeout).unwrap(), 1);
     }
     closer.join().unwrap();
+}
+
+#[test]
+fn an_fd_that_the_kernel_refuses_costs_no_memory() {
+    let poller = KqueuePoller::new().unwrap();
+    for fd in [i32::MAX, i32::MAX - 1, 1 << 29] {
+        let refused = poller.add(EventObject::client(fd)).unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(libc::EBADF));
+        assert_eq!(poller.registrar.queue.lock().length(), 0);
+    }
 }

@@ -102,6 +102,9 @@ pub fn a_full_fd_table_is_emfile<B: Backend>() {
 
 /// A hundred thousand pollers, one after the other, leave no fd.
 pub fn a_hundred_thousand_pollers_leave_no_fd<B: Backend>() {
+    if left_out::<B>(&[Kernel::LibKqueue], "it keeps fds of its own, and not always as many") {
+        return;
+    }
     isolated(|| {
         drop(poller::<B, EventKind>());
         let before = open_fds();
@@ -124,6 +127,9 @@ pub fn a_hundred_thousand_pollers_leave_no_fd<B: Backend>() {
 
 /// 0 is an fd as any other: a poller may have it, and an fd that has it is watched.
 pub fn fd_0_is_an_fd_like_any_other<B: Backend>() {
+    if left_out::<B>(&[Kernel::LibKqueue], "it keeps fds of its own, and not always as many") {
+        return;
+    }
     isolated(|| {
         nix::unistd::close(0).unwrap();
         let mut first = poller::<B, EventKind>();

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 
 use pollio_core::{EventKind, EventObject, Interest, Poller};
 
@@ -117,7 +117,7 @@ pub fn an_fd_of_a_path_alone_is_ebadf_on_epoll<B: Backend>() {
     if B::KERNEL == Kernel::Epoll {
         use rustix::fs::{Mode, OFlags};
         let flags = OFlags::PATH | OFlags::CLOEXEC;
-        let path: OwnedFd = rustix::fs::open("/", flags, Mode::empty()).unwrap();
+        let path = rustix::fs::open("/", flags, Mode::empty()).unwrap();
         assert_refused::<B>(&path, libc::EBADF);
     }
 }

@@ -16,6 +16,9 @@ use crate::{Backend, Kernel};
 
 /// Dropping a poller leaves the fds that are registered with it open and whole, and closes its own.
 pub fn dropping_a_poller_leaves_its_fds_open<B: Backend>() {
+    if left_out::<B>(&[Kernel::LibKqueue], "it keeps fds of its own, and not always as many") {
+        return;
+    }
     isolated(|| {
         let mut pairs: Vec<_> = (0..50).map(|_| unix_pair()).collect();
         drop(poller::<B, EventKind>());
@@ -52,6 +55,9 @@ pub fn deleting_an_fd_leaves_it_open<B: Backend>() {
 
 /// Calls that fail leave no fd open, and close none.
 pub fn calls_that_fail_leave_the_fds_as_they_were<B: Backend>() {
+    if left_out::<B>(&[Kernel::LibKqueue], "its answer whether a filter is there is an old errno") {
+        return;
+    }
     isolated(|| {
         let poller = poller::<B, EventKind>();
         let (here, mut there) = unix_pair();

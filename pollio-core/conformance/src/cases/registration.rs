@@ -125,6 +125,9 @@ pub fn a_refused_add_leaves_the_old_interest<B: Backend>() {
 /// An fd that is added again stays in the mode that it was in; what has been reported may be so once more, but
 /// what is gone is not.
 pub fn a_refused_add_leaves_the_old_mode<B: Backend>() {
+    if left_out::<B>(&[Kernel::LibKqueue], "its answer whether a filter is there is an old errno") {
+        return;
+    }
     for old in modes(Interest::READ) {
         for refused in modes(Interest::READ) {
             let mut poller = poller::<B, EventKind>();

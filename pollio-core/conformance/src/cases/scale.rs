@@ -23,6 +23,9 @@ fn dups(fd: &impl std::os::fd::AsFd, wanted: usize) -> Vec<OwnedFd> {
 /// Watched fds that are all ready, a thousand to as many as there can be, come from one wait, each of them once;
 /// beyond `MAX_EVENTS` the rest comes with the next.
 pub fn as_many_fds_as_there_can_be_are_told_of<B: Backend>() {
+    if left_out::<B>(&[Kernel::LibKqueue], "it returns 512 events at most") {
+        return;
+    }
     isolated(|| {
         let (here, _there) = ready_pair();
         for wanted in [1_000, 5_000, MAX_EVENTS + 500] {

@@ -1,0 +1,71 @@
+//! Whole events from the kernel, with any word and any bits asked for, on fds in many states: a wait never panics,
+//! and delivers what the words stand for and nothing else.
+#![no_main]
+
+use std::io::Write;
+use std::net::Shutdown;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use arbitrary::Arbitrary;
+use libfuzzer_sys::fuzz_target;
+use pollio_core::backend::WAKE_WORD;
+use pollio_core::{EventKind, EventObject, Poller, Tag};
+use pollio_epoll::EpollPoller;
+use rustix::event::epoll::{EventData, EventFlags, add};
+
+#[derive(Arbitrary, Debug)]
+struct Registration {
+    word: u64,
+    bits: u32,
+    state: State,
+}
+
+#[derive(Arbitrary, Debug)]
+enum State {
+    Idle,
+    Readable,
+    HalfClosed,
+    Closed,
+    PipeWithoutReader,
+    PipeWithoutWriter,
+}
+
+/// An fd in a state, and what keeps it there.
+fn fd(state: &State) -> (OwnedFd, Option<UnixStream>) {
+    let (here, mut there) = UnixStream::pair().unwrap();
+    match state {
+        State::Idle => {}
+        State::Readable => there.write_all(b"x").unwrap(),
+        State::HalfClosed => there.shutdown(Shutdown::Write).unwrap(),
+        State::Closed => return (here.into(), None),
+        State::PipeWithoutReader => return (rustix::pipe::pipe().unwrap().1, None),
+        State::PipeWithoutWriter => return (rustix::pipe::pipe().unwrap().0, None),
+    }
+    (here.into(), Some(there))
+}
+
+fn events<K: Tag + PartialEq + std::fmt::Debug>(registrations: &[Registration]) {
+    let mut poller = <EpollPoller<K> as Poller<K>>::with_capacity(4).unwrap();
+    let fds: Vec<_> = registrations.iter().map(|registration| fd(&registration.state)).collect();
+    for ((fd, _), registration) in fds.iter().zip(registrations) {
+        let bits = EventFlags::from_bits_retain(registration.bits);
+        // Some bits cannot be had together.
+        let _ = add(poller.as_fd(), fd, EventData::new_u64(registration.word), bits);
+    }
+    let mut batch = Vec::new();
+    for _ in 0..4 {
+        poller.wait_into(&mut batch, Some(Duration::ZERO)).unwrap();
+        for event in &batch {
+            assert!(registrations.iter().any(|registration| registration.word == event.encode()));
+            assert_ne!(event.encode(), WAKE_WORD);
+        }
+    }
+}
+
+fuzz_target!(|registrations: Vec<Registration>| {
+    let registrations = registrations.get(..8).unwrap_or(&registrations);
+    events::<EventKind>(registrations);
+    events::<u8>(registrations);
+});
