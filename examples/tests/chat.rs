@@ -84,6 +84,33 @@ fn lines_come_whole_however_they_are_sent() {
 }
 
 #[test]
+fn the_last_line_needs_no_end() {
+    let server = Server::start(CHAT, &[]);
+    let mut listener = Person::join(&server);
+    let mut speaker = Person::named(&server, "brief");
+    speaker.say("one\ntwo");
+    drop(speaker);
+    listener.hear_until("brief: one");
+    assert_eq!([listener.hear(), listener.hear()], ["brief: two", "* brief left"]);
+}
+
+#[test]
+fn a_name_is_plain_and_ones_own() {
+    let server = Server::start(CHAT, &[]);
+    let mut bob = Person::join(&server);
+    let mut ada = Person::named(&server, "ada");
+    bob.hear_until(" is ada now");
+    bob.say("/nick Bo_b2\nhello\n");
+    assert_eq!(ada.hear_until("hello").last().unwrap(), "Bo_b2: hello");
+    for name in ["ada", "* ada", "a: b", "127.0.0.1:1", " ", "\x1b[31m", "123456789012345678901"] {
+        bob.say(&format!("/nick {name}\n"));
+        assert!(bob.hear().starts_with("* a name is one's own"), "{name:?}");
+    }
+    bob.say("hello\n");
+    assert_eq!(ada.hear(), "Bo_b2: hello");
+}
+
+#[test]
 fn a_reader_that_is_too_slow_is_dropped_and_the_others_are_told() {
     let server = Server::start(CHAT, &["--backlog", "64"]);
     let slow = Person::named(&server, "slow");

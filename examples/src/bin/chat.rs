@@ -172,21 +172,28 @@ impl Chat {
             return;
         }
         let Some(person) = self.people.get_mut(&fd) else { return };
-        let lines = person.read_lines();
-        for line in lines.iter().flatten().map(|line| printable(line)) {
+        let Ok((lines, is_over)) = person.read_lines() else {
+            return self.leaving.push((fd, Why::Left));
+        };
+        for line in lines.iter().map(|line| printable(line)) {
+            let name = line.strip_prefix("/nick ").map(str::trim);
+            let is_taken = |name| self.people.values().any(|person| person.name == name);
+            let is_refused = name.is_some_and(|name| !is_plain(name) || is_taken(name));
             let Some(person) = self.people.get_mut(&fd) else { return };
-            let said = match line.strip_prefix("/nick ").map(str::trim) {
-                Some("") => continue,
+            let said = match name {
+                Some(_) if is_refused => {
+                    self.tell(fd, &message("* a name is one's own, and has 20 letters or digits at most"));
+                    continue;
+                }
                 Some(name) => {
-                    let name: String = name.chars().take(20).collect();
-                    format!("* {} is {name} now", std::mem::replace(&mut person.name, name.clone()))
+                    format!("* {} is {name} now", std::mem::replace(&mut person.name, name.to_owned()))
                 }
                 None => format!("{}: {line}", person.name),
             };
             self.messages += 1;
             self.tell_all_but(fd, &said);
         }
-        if lines.is_none() {
+        if is_over {
             self.leaving.push((fd, Why::Left));
         }
     }
@@ -236,22 +243,20 @@ impl Chat {
 }
 
 impl Person {
-    /// The lines that are whole now; `None` at the end or an error.
-    fn read_lines(&mut self) -> Option<Vec<Vec<u8>>> {
+    /// The lines that are whole now, and whether no more come: then the last needs no end.
+    fn read_lines(&mut self) -> io::Result<(Vec<Vec<u8>>, bool)> {
         let mut buffer = [0; LINE];
-        let read = unless_it_blocks(self.socket.read(&mut buffer)).ok()?;
-        if read == Some(0) {
-            return None;
-        }
+        let read = unless_it_blocks(self.socket.read(&mut buffer))?;
         self.line.extend_from_slice(buffer.get(..read.unwrap_or(0)).unwrap_or_default());
         let mut lines = Vec::new();
         while let Some(end) = self.line.iter().position(|byte| *byte == b'\n') {
             lines.push(self.line.drain(..=end).collect());
         }
-        if self.line.len() >= LINE {
+        let is_over = read == Some(0);
+        if self.line.len() >= LINE || (is_over && !self.line.is_empty()) {
             lines.push(std::mem::take(&mut self.line));
         }
-        Some(lines)
+        Ok((lines, is_over))
     }
 
     /// Sends what the socket has room for, and watches for more room if that is not all. Returns how much was sent.
@@ -279,6 +284,11 @@ impl Person {
 
 fn message(text: &str) -> Rc<[u8]> {
     format!("{text}\n").into_bytes().into()
+}
+
+/// Whether it can be taken for nothing but a name: for no address, and for nothing that the server says.
+fn is_plain(name: &str) -> bool {
+    (1..=20).contains(&name.chars().count()) && name.chars().all(|c| c.is_alphanumeric() || "-_".contains(c))
 }
 
 /// A line without its end, and without what would have power over a terminal.
