@@ -176,7 +176,8 @@ impl Chat {
             return self.leaving.push((fd, Why::Left));
         };
         for line in lines.iter().map(|line| printable(line)) {
-            let name = line.strip_prefix("/nick ").map(str::trim);
+            let rest = line.strip_prefix("/nick").filter(|rest| rest.is_empty() || rest.starts_with(' '));
+            let name = rest.map(str::trim);
             let is_taken = |name| self.people.values().any(|person| person.name == name);
             let is_refused = name.is_some_and(|name| !is_plain(name) || is_taken(name));
             let Some(person) = self.people.get_mut(&fd) else { return };
