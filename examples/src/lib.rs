@@ -73,18 +73,18 @@ impl<K: Tag> Acceptor<K> {
     ///
     /// Why it cannot, in words for whoever gave the address.
     pub fn bind(address: &str, kind: K) -> Result<Self, String> {
-        let listener = TcpListener::bind(address).map_err(|error| match error.kind() {
-            ErrorKind::InvalidInput => {
-                format!("'{address}' is not an address: say HOST:PORT, such as 127.0.0.1:7000")
-            }
-            _ => format!("cannot listen on {address}: {error}"),
-        })?;
+        let listener = bind(address)?;
         // Once more, with a longer queue than std's 128: a connect that finds it full is tried again after a second.
         SockRef::from(&listener)
             .listen(4_096)
             .and_then(|()| listener.set_nonblocking(true))
             .map_err(|error| format!("cannot listen on {address}: {error}"))?;
-        Ok(Acceptor { listener, kind, is_watched: false, retry: Instant::now(), put_off: 0 })
+        Ok(Acceptor::new(listener, kind))
+    }
+
+    /// Of a listener that does not block, and is not watched yet.
+    pub fn new(listener: TcpListener, kind: K) -> Self {
+        Acceptor { listener, kind, is_watched: false, retry: Instant::now(), put_off: 0 }
     }
 
     /// Where it listens.
@@ -167,6 +167,20 @@ impl<K: Tag> Acceptor<K> {
             }
         }
     }
+}
+
+/// Listens.
+///
+/// # Errors
+///
+/// Why it cannot, in words for whoever gave the address.
+pub fn bind(address: &str) -> Result<TcpListener, String> {
+    TcpListener::bind(address).map_err(|error| match error.kind() {
+        ErrorKind::InvalidInput => {
+            format!("'{address}' is not an address: say HOST:PORT, such as 127.0.0.1:7000")
+        }
+        _ => format!("cannot listen on {address}: {error}"),
+    })
 }
 
 /// `None` where the call would block.

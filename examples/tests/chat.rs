@@ -4,7 +4,7 @@ mod common;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::{Server, run, says_what_is_wrong};
 use socket2::SockRef;
@@ -185,9 +185,7 @@ fn a_slow_reader_that_is_borne_with_makes_it_wait_not_spin() {
     for _ in 0..10_000 {
         speaker.say(&format!("{}\n", "z".repeat(1_000)));
     }
-    let start = Instant::now();
     server.is_at_rest();
-    assert!(start.elapsed() < Duration::from_secs(10));
 }
 
 #[test]

@@ -13,8 +13,3 @@ fn says(program: &str, expected: &str) {
 fn nested_answers_alarms_within_a_batch() {
     says(env!("CARGO_BIN_EXE_nested"), "1000 pieces of work done, 5 alarms answered");
 }
-
-#[test]
-fn threads_serve_all_that_is_handed_over() {
-    says(env!("CARGO_BIN_EXE_threads"), "40 connections");
-}
