@@ -83,7 +83,9 @@ impl<K: Tag> Poller<K> for EpollPoller<K> {
         self.registrar.delete(fd)
     }
 
-    #[inline]
+    // Always, here and below: a compiler that finds it in two places leaves it a call, and a wait for nothing takes
+    // half as many instructions more.
+    #[inline(always)]
     fn wait(&mut self, timeout_ms: i32) -> io::Result<Vec<EventObject<K>>> {
         let timeout = u64::try_from(timeout_ms).ok().map(Duration::from_millis);
         self.block(timeout)?;
@@ -92,11 +94,11 @@ impl<K: Tag> Poller<K> for EpollPoller<K> {
             return Ok(Vec::new());
         }
         let mut events = Vec::with_capacity(ready.len());
-        self.deliver(&mut events);
+        self.deliver(ready, &mut events);
         Ok(events)
     }
 
-    #[inline]
+    #[inline(always)]
     fn wait_into(
         &mut self,
         events: &mut Vec<EventObject<K>>,
@@ -109,7 +111,7 @@ impl<K: Tag> Poller<K> for EpollPoller<K> {
             if events.capacity() < ready.len() {
                 events.reserve_exact(ready.len());
             }
-            self.deliver(events);
+            self.deliver(ready, events);
         }
         Ok(events.len())
     }
@@ -129,7 +131,7 @@ impl<K: Tag> Poller<K> for EpollPoller<K> {
 
 impl<K: Tag> EpollPoller<K> {
     /// Waits until something is ready or the time is up, through signals and over what one call can wait.
-    #[inline]
+    #[inline(always)]
     fn block(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         let at_once = match timeout {
             None => -1,
@@ -172,8 +174,7 @@ impl<K: Tag> EpollPoller<K> {
 
     /// Hands out what the last call returned: in one pass, unless an event is odd.
     #[inline]
-    fn deliver(&self, events: &mut Vec<EventObject<K>>) {
-        let ready = self.events.ready();
+    fn deliver(&self, ready: &[sys::Event], events: &mut Vec<EventObject<K>>) {
         let delivered = sys::refill(events, ready, decode_plain);
         if delivered != ready.len() {
             self.deliver_from(delivered, events);

@@ -33,7 +33,7 @@ impl Event {
 pub(crate) struct Events {
     buffer: Box<[MaybeUninit<Event>]>,
     /// How many elements of `buffer` the kernel filled in. Set by `received` alone.
-    ready: usize,
+    ready: u32,
 }
 
 impl Events {
@@ -46,7 +46,7 @@ impl Events {
     pub(crate) fn ready(&self) -> &[Event] {
         // SAFETY: the kernel filled in the first `ready` elements (`received`), an `Event` is plain integers,
         // and the slice borrows the buffer.
-        unsafe { slice::from_raw_parts(self.buffer.as_ptr().cast(), self.ready) }
+        unsafe { slice::from_raw_parts(self.buffer.as_ptr().cast(), self.ready as usize) }
     }
 
     fn room(&self) -> c_int {
@@ -56,7 +56,7 @@ impl Events {
     /// Takes a wait's result: the number of events, which is at most `room`, or -1 (epoll_wait(2)).
     #[inline]
     fn received(&mut self, result: c_int) -> io::Result<()> {
-        self.ready = usize::try_from(result).unwrap_or(0);
+        self.ready = u32::try_from(result).unwrap_or(0);
         check(result).map(drop)
     }
 }

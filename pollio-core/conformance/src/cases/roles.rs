@@ -223,24 +223,29 @@ pub fn words_from_elsewhere_are_delivered_or_skipped<B: Backend>() {
         if left_out::<B>(&kqueues, "no word gets into a kqueue but through its process") {
             return;
         }
-        let mut poller = poller::<B, EventKind>();
-        let (known, _peer) = ready();
-        let client = EventObject::client(known.as_raw_fd());
-        poller.add(client).unwrap();
-        let (stranger, _strangers_peer) = ready();
-        let words = [0, 1, 2, 3, 0xff, u64::MAX, 1 << 63, pollio_core::backend::WAKE_WORD];
-        for word in words {
-            let data = epoll::EventData::new_u64(word);
-            epoll::add(&poller, &stranger, data, epoll::EventFlags::IN).unwrap();
-            let decodes = EventObject::<EventKind>::decode(word).is_some();
-            for _ in 0..2 {
-                let events = next(&mut poller);
-                assert!(events.contains(&client), "{word:#x}: {events:?}");
-                assert_eq!(events.len(), 1 + usize::from(decodes), "{word:#x}: {events:?}");
+        fn are<B: Backend, K: Tag + std::fmt::Debug + PartialEq>(kind: K) {
+            let mut poller = poller::<B, K>();
+            let (known, _peer) = ready();
+            let client = EventObject::new(known.as_raw_fd(), kind);
+            poller.add(client).unwrap();
+            let (stranger, _strangers_peer) = ready();
+            let words = [0, 1, 2, 3, 0xff, u64::MAX, 1 << 63, pollio_core::backend::WAKE_WORD];
+            for word in words {
+                let data = epoll::EventData::new_u64(word);
+                epoll::add(&poller, &stranger, data, epoll::EventFlags::IN).unwrap();
+                let decodes = EventObject::<K>::decode(word).is_some_and(|event| event.fd >= 0);
+                for _ in 0..2 {
+                    let events = next(&mut poller);
+                    assert!(events.contains(&client), "{word:#x}: {events:?}");
+                    assert_eq!(events.len(), 1 + usize::from(decodes), "{word:#x}: {events:?}");
+                }
+                epoll::delete(&poller, &stranger).unwrap();
             }
-            epoll::delete(&poller, &stranger).unwrap();
+            assert_eq!(next(&mut poller), [client]);
         }
-        assert_eq!(next(&mut poller), [client]);
+        are::<B, EventKind>(EventKind::Client);
+        // Each number is a role of this type, the wake word's 0 too.
+        are::<B, u8>(7);
     }
 }
 

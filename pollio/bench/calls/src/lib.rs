@@ -23,6 +23,8 @@ pub type Loop = Box<dyn FnMut(usize)>;
 pub enum Operation {
     /// A wait that does not block, and each event's fd looked at.
     Wait,
+    /// The same, and no event looked at: what the call itself costs.
+    WaitAlone,
     /// An fd registered, and deleted again.
     AddDelete,
     /// A wake-up, and no wait in between.
@@ -58,7 +60,7 @@ const fn subject(operation: Operation, name: &'static str, make: fn(Fds) -> io::
 }
 
 /// Raw system calls first, in each operation.
-pub const SUBJECTS: [Subject; 21] = [
+pub const SUBJECTS: [Subject; 24] = [
     subject(Operation::Wait, "raw epoll_wait", system::wait),
     subject(Operation::Wait, "pollio wait_into", pollio::wait_into),
     subject(Operation::Wait, "pollio wait", pollio::wait),
@@ -66,6 +68,9 @@ pub const SUBJECTS: [Subject; 21] = [
     subject(Operation::Wait, "mio poll", mio::wait),
     subject(Operation::Wait, "polling wait", polling::wait),
     subject(Operation::Wait, "calloop dispatch", calloop::wait),
+    subject(Operation::WaitAlone, "raw epoll_wait alone", system::wait_alone),
+    subject(Operation::WaitAlone, "pollio wait_into alone", pollio::wait_into_alone),
+    subject(Operation::WaitAlone, "pollio wait alone", pollio::wait_alone),
     subject(Operation::AddDelete, "raw epoll_ctl", system::add_delete),
     subject(Operation::AddDelete, "pollio add, delete", pollio::add_delete),
     subject(Operation::AddDelete, "rustix epoll::add, delete", rustix::add_delete),

@@ -41,6 +41,28 @@ pub(crate) fn wait_into(fds: Fds) -> io::Result<Loop> {
     }))
 }
 
+pub(crate) fn wait_alone(fds: Fds) -> io::Result<Loop> {
+    let mut poller = watching(&fds)?;
+    Ok(Box::new(move |times| {
+        let _open = &fds;
+        for _ in 0..times {
+            black_box(&poller.wait(0).expect("wait"));
+        }
+    }))
+}
+
+pub(crate) fn wait_into_alone(fds: Fds) -> io::Result<Loop> {
+    let mut poller = watching(&fds)?;
+    let mut events = Vec::new();
+    Ok(Box::new(move |times| {
+        let _open = &fds;
+        for _ in 0..times {
+            poller.wait_into(&mut events, Some(Duration::ZERO)).expect("wait_into");
+            black_box(&events);
+        }
+    }))
+}
+
 pub(crate) fn add_delete(fds: Fds) -> io::Result<Loop> {
     let poller = OsPoller::new()?;
     Ok(Box::new(move |times| {
