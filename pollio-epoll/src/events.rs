@@ -12,7 +12,7 @@ mod tests;
 pub(crate) fn to_bits(interest: Interest) -> u32 {
     let mut bits = 0;
     if interest.is_read() {
-        bits |= sys::EPOLLIN | sys::EPOLLRDHUP;
+        bits |= READ;
     }
     if interest.is_write() {
         bits |= sys::EPOLLOUT;
@@ -28,6 +28,9 @@ pub(crate) fn to_bits(interest: Interest) -> u32 {
     }
     bits as u32
 }
+
+/// Not with writing alone: EPOLLRDHUP stays set, and would spin where nobody reads.
+const READ: i32 = sys::EPOLLIN | sys::EPOLLRDHUP;
 
 /// What the kernel's `bits` mean.
 ///
@@ -64,5 +67,7 @@ const BOTH: Readiness = Readiness::READABLE.union(Readiness::WRITABLE);
 /// Whether the bits say that something can be read or written, and no more.
 #[inline]
 pub(crate) fn is_plain(bits: u32) -> bool {
-    bits as i32 & !(sys::EPOLLIN | sys::EPOLLOUT | sys::EPOLLPRI) == 0
+    bits as i32 & !PLAIN == 0
 }
+
+const PLAIN: i32 = sys::EPOLLIN | sys::EPOLLOUT | sys::EPOLLPRI;

@@ -100,7 +100,7 @@ pub(crate) fn eventfd_write(eventfd: &OwnedFd) -> io::Result<()> {
     let one = 1u64;
     // SAFETY: the pointer is to the 8 live bytes of `one`, which the kernel only reads.
     let written = unsafe { libc::write(eventfd.as_raw_fd(), (&raw const one).cast(), size_of::<u64>()) };
-    if written < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    check(written as c_int).map(drop)
 }
 
 /// Adds, modifies or deletes (`operation`) the registration of `fd`.

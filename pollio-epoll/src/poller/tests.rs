@@ -57,3 +57,16 @@ fn without_epoll_pwait2_a_part_of_a_millisecond_is_rounded_up() {
     }
     waits_in_parts(&mut poller);
 }
+
+#[test]
+fn debug_output_names_the_fd_and_what_it_belongs_to() {
+    let poller = EpollPoller::new().unwrap();
+    let _waker = poller.waker().unwrap();
+    let epoll = format!("epoll: {:?}", poller.registrar.epoll);
+    let (poller, registrar) = (format!("{poller:?}"), format!("{:?}", poller.registrar()));
+    assert!(
+        poller.starts_with("EpollPoller {") && poller.contains(&epoll) && poller.contains("Waker"),
+        "{poller}"
+    );
+    assert!(registrar.starts_with("Registrar {") && registrar.contains(&epoll), "{registrar}");
+}

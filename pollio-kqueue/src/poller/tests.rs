@@ -47,3 +47,16 @@ fn an_fd_that_the_kernel_refuses_costs_no_memory() {
         assert_eq!(poller.registrar.queue.lock().length(), 0);
     }
 }
+
+#[test]
+fn debug_output_names_the_fd_and_what_it_belongs_to() {
+    let poller = KqueuePoller::new().unwrap();
+    let _waker = poller.waker().unwrap();
+    let kqueue = format!("kqueue: {:?}", poller.registrar.queue.kqueue);
+    let (poller, registrar) = (format!("{poller:?}"), format!("{:?}", poller.registrar()));
+    assert!(
+        poller.starts_with("KqueuePoller {") && poller.contains(&kqueue) && poller.contains("Waker"),
+        "{poller}"
+    );
+    assert!(registrar.starts_with("Registrar {") && registrar.contains(&kqueue), "{registrar}");
+}
