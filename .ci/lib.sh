@@ -13,6 +13,9 @@ done
 cache="${POLLIO_CI_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/pollio-ci}"
 mkdir -p "$cache"
 
+# Tests wait more than they work: more of them than processors at a time, unless told otherwise.
+export RUST_TEST_THREADS="${RUST_TEST_THREADS:-8}"
+
 fail() {
     printf 'error: %s\n' "$*" >&2
     exit 1
