@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use pollio_conformance::support::isolated;
+use pollio_conformance::processes::isolated;
 use pollio_core::backend::WAKE_WORD;
 use pollio_core::{EventObject, Interest, Poller, Readiness};
 use pollio_kqueue_emulation::{control, kevent};

@@ -5,44 +5,15 @@
 //! and a test of this crate holds the two together.
 #![cfg(any(target_os = "linux", target_os = "macos"))]
 
-use std::fmt::Debug;
-use std::os::fd::{AsFd, AsRawFd};
-
-use pollio_core::{Poller, Tag};
-
 pub mod audit;
+pub mod backend;
 pub mod cases;
-pub mod fixtures;
-pub mod support;
+pub mod fds;
+pub mod interests;
+pub mod processes;
+pub mod verdicts;
 
-/// A backend under test.
-pub trait Backend: 'static {
-    /// Its poller, for any role.
-    type Poller<K: Tag>: Poller<K> + AsFd + AsRawFd + Debug + Send + 'static;
-
-    /// The kernel interface that it stands on, for the cases in which the kernels differ.
-    const KERNEL: Kernel;
-}
-
-/// What answers the system calls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kernel {
-    /// Linux.
-    Epoll,
-    /// macOS.
-    Kqueue,
-    /// The kqueue emulation on Linux.
-    EmulatedKqueue,
-    /// libkqueue on Linux.
-    LibKqueue,
-}
-
-impl Kernel {
-    /// Whether it promises what a kqueue does.
-    pub const fn is_kqueue(self) -> bool {
-        !matches!(self, Kernel::Epoll)
-    }
-}
+pub use backend::{Backend, Kernel};
 
 /// Makes each case a test of the calling module, on the [`Backend`] given.
 ///

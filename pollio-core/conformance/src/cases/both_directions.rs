@@ -7,8 +7,9 @@ use std::os::unix::net::UnixStream;
 
 use pollio_core::{EventKind, EventObject, Interest, Poller, Readiness};
 
-use crate::fixtures::{drain_open, fill, left_out, next, only, silent, unix_pair};
-use crate::support::poller;
+use crate::backend::{left_out, poller};
+use crate::fds::{drain_open, fill, unix_pair};
+use crate::verdicts::{next, only, silent};
 use crate::{Backend, Kernel};
 
 const BOTH: fn() -> Interest = || Interest::READ | Interest::WRITE;
@@ -271,7 +272,7 @@ pub fn an_fd_and_its_dup_are_two_events<B: Backend>() {
 /// A ghost and the new owner of its number are two registrations, told apart by their generations: never one
 /// event made of two words. On a kqueue there is no ghost.
 pub fn a_ghost_is_not_merged_with_its_numbers_new_owner<B: Backend>() {
-    if crate::fixtures::left_out::<B>(&[Kernel::LibKqueue], "it does not notice closed fds") {
+    if crate::backend::left_out::<B>(&[Kernel::LibKqueue], "it does not notice closed fds") {
         return;
     }
     let mut poller = poller::<B, EventKind>();

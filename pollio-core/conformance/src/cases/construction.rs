@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 use pollio_core::{EventKind, EventObject, Poller};
 use rlimit::Resource;
 
-use crate::fixtures::{left_out, only, silent, unix_pair};
-use crate::support::{assert_errno, isolated, open_fds, poller, ready_pair, replace};
+use crate::backend::{left_out, poller};
+use crate::fds::{ready_pair, replace, unix_pair};
+use crate::processes::{isolated, open_fds};
+use crate::verdicts::{assert_errno, only, silent};
 use crate::{Backend, Kernel};
 
 /// A new poller has nothing to report.

@@ -7,7 +7,9 @@ use std::os::unix::net::UnixStream;
 
 use pollio_core::{EventKind, EventObject, Interest, Poller};
 
-use crate::fixtures::{drain_open, left_out, next, silent, unix_pair};
+use crate::backend::left_out;
+use crate::fds::{drain_open, unix_pair};
+use crate::verdicts::{next, silent};
 use crate::{Backend, Kernel};
 
 /// `count` pairs; the first `ready` of them with something to read.
@@ -143,8 +145,7 @@ mod several_processes {
     use rustix::event::{EventfdFlags, epoll, eventfd};
     use rustix::process::{Resource, getrlimit};
 
-    use crate::fixtures::left_out;
-    use crate::support::poller;
+    use crate::backend::{left_out, poller};
     use crate::{Backend, Kernel};
 
     const NUMBER: &str = "POLLIO_CONFORMANCE_PROCESS";

@@ -6,8 +6,9 @@ use std::os::fd::AsRawFd;
 
 use pollio_core::{EventKind, EventObject, Interest, Poller};
 
-use crate::fixtures::{left_out, only, silent};
-use crate::support::{assert_errno, directions, interests, poller};
+use crate::backend::{left_out, poller};
+use crate::interests::{directions, interests};
+use crate::verdicts::{assert_errno, only, silent};
 use crate::{Backend, Kernel};
 
 /// Asserts that `file` cannot be watched, and leaves nothing behind.

@@ -8,8 +8,11 @@ use std::time::Duration;
 
 use pollio_core::{EventKind, EventObject, Interest, Poller};
 
-use crate::fixtures::{left_out, next, only, silent, unix_pair};
-use crate::support::{assert_errno, dup, interests, isolated, poller, ready_pair, replace};
+use crate::backend::{left_out, poller};
+use crate::fds::{dup, ready_pair, replace, unix_pair};
+use crate::interests::interests;
+use crate::processes::isolated;
+use crate::verdicts::{assert_errno, next, only, silent};
 use crate::{Backend, Kernel};
 
 fn left_out_on_libkqueue<B: Backend>() -> bool {

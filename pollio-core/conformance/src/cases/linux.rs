@@ -15,8 +15,8 @@ use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
 };
 
-use crate::fixtures::{left_out, only, silent};
-use crate::support::poller;
+use crate::backend::{left_out, poller};
+use crate::verdicts::{only, silent};
 use crate::{Backend, Kernel};
 
 fn client(fd: &impl AsRawFd) -> EventObject {

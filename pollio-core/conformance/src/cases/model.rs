@@ -15,7 +15,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use crate::fixtures::{drain, fill, left_out, unix_pair};
+use crate::backend::left_out;
+use crate::fds::{drain, fill, unix_pair};
 use crate::{Backend, Kernel};
 
 /// How many connections there are at most.

@@ -6,8 +6,9 @@ use std::os::unix::net::UnixStream;
 
 use pollio_core::{EventKind, EventObject, Interest, Poller};
 
-use crate::fixtures::{drain_open, fill, left_out, next, only, silent, unix_pair};
-use crate::support::poller;
+use crate::backend::{left_out, poller};
+use crate::fds::{drain_open, fill, unix_pair};
+use crate::verdicts::{next, only, silent};
 use crate::{Backend, Kernel};
 
 const BOTH: fn() -> Interest = || Interest::READ | Interest::WRITE;

@@ -7,8 +7,9 @@ use std::time::Duration;
 use pollio_core::{EventKind, EventObject, Interest, Poller, Wakeup};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::fixtures::{drain_open, in_time, left_out, only, silent, unix_pair};
-use crate::support::{assert_errno, poller, ready_pair};
+use crate::backend::{left_out, poller};
+use crate::fds::{drain_open, ready_pair, unix_pair};
+use crate::verdicts::{assert_errno, in_time, only, silent};
 use crate::{Backend, Kernel};
 
 /// A poller is readable while something that it watches is ready, and not otherwise.

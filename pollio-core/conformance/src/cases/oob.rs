@@ -7,8 +7,9 @@ use std::os::fd::AsRawFd;
 use pollio_core::{EventKind, EventObject, Interest, Poller};
 use socket2::SockRef;
 
-use crate::fixtures::{left_out, only, silent};
-use crate::support::{poller, tcp_pair};
+use crate::backend::{left_out, poller};
+use crate::fds::tcp_pair;
+use crate::verdicts::{only, silent};
 use crate::{Backend, Kernel};
 
 /// An out-of-band byte is priority where that is watched, and nothing where it is not; taken, it is gone.

@@ -10,8 +10,11 @@ use std::time::{Duration, Instant};
 use allocation_counter::measure;
 use pollio_core::{EventKind, EventObject, Interest, Poller, Tag, Wakeup};
 
-use crate::fixtures::{drain_open, fill, left_out, next, only, silent, unix_pair};
-use crate::support::{assert_errno, interests, isolated, open_fds, poller, ready_pair};
+use crate::backend::{left_out, poller};
+use crate::fds::{drain_open, fill, ready_pair, unix_pair};
+use crate::interests::interests;
+use crate::processes::{isolated, open_fds};
+use crate::verdicts::{assert_errno, next, only, silent};
 use crate::{Backend, Kernel};
 
 /// Dropping a poller leaves the fds that are registered with it open and whole, and closes its own.

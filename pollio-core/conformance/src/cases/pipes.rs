@@ -7,8 +7,9 @@ use std::os::unix::fs::OpenOptionsExt;
 
 use pollio_core::{EventKind, EventObject, Interest, Poller};
 
-use crate::fixtures::{End, drain, drain_open, fill, left_out, one_bit_loop, only, pipe, silent, until};
-use crate::support::poller;
+use crate::backend::{left_out, poller};
+use crate::fds::{End, drain, drain_open, fill, pipe};
+use crate::verdicts::{one_bit_loop, only, silent, until};
 use crate::{Backend, Kernel};
 
 fn files() -> (File, File) {

@@ -10,8 +10,10 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
 use pollio_core::{EventKind, EventObject, Poller};
 
-use crate::fixtures::{LONG, left_out, only, silent, unix_pair};
-use crate::support::{dup, isolated, poller, ready_pair};
+use crate::backend::{left_out, poller};
+use crate::fds::{dup, ready_pair, unix_pair};
+use crate::processes::isolated;
+use crate::verdicts::{LONG, only, silent};
 use crate::{Backend, Kernel};
 
 /// What a forked child does with its copy of a poller leaves the parent's as it is: its registrations stand, and its
@@ -95,7 +97,7 @@ pub fn a_childs_own_fd_is_told_of_in_the_parent_on_epoll_only<B: Backend>() {
 fn register_in_a_child<B: Backend>() {
     use rustix::event::epoll;
 
-    use crate::support::again;
+    use crate::processes::again;
 
     const CHILD: &str = "POLLIO_CONFORMANCE_CHILD";
     let word = EventObject::server(123_456).with_generation(0xabcdef);

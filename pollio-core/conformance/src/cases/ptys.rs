@@ -9,8 +9,9 @@ use pollio_core::{EventKind, EventObject, Interest, Poller};
 use rustix::pty::OpenptFlags;
 
 use crate::Backend;
-use crate::fixtures::{next, one_bit_loop, only, set_up, silent, until};
-use crate::support::poller;
+use crate::backend::poller;
+use crate::fds::set_up;
+use crate::verdicts::{next, one_bit_loop, only, silent, until};
 
 /// Both sides of a new pseudoterminal, non-blocking, controlling no process.
 fn pty() -> (File, File) {

@@ -10,8 +10,9 @@ use nix::{setsockopt_impl, sockopt_impl};
 use pollio_core::{EventKind, EventObject, Interest, Poller};
 use socket2::{Domain, SockRef, Socket, Type};
 
-use crate::fixtures::{End, drain, left_out, one_bit_loop, only, silent, unix_pair, until};
-use crate::support::{poller, tcp_pair};
+use crate::backend::{left_out, poller};
+use crate::fds::{End, drain, tcp_pair, unix_pair};
+use crate::verdicts::{one_bit_loop, only, silent, until};
 use crate::{Backend, Kernel};
 
 const BOTH: fn() -> Interest = || Interest::READ | Interest::WRITE;
@@ -201,7 +202,7 @@ pub fn the_end_is_an_edge_of_its_own<B: Backend>() {
 /// The peer is gone: a loop that looks at `is_writable` alone gets to the error of a write.
 pub fn a_loop_that_only_writes_gets_to_the_error<B: Backend>() {
     let (here, there) = unix_pair();
-    crate::fixtures::fill(&here);
+    crate::fds::fill(&here);
     drop(there);
     let error =
         one_bit_loop::<B, _>(&here, Interest::WRITE, EventObject::is_writable, || (&here).write(b"x").err());

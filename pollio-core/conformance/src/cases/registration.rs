@@ -6,10 +6,11 @@ use std::os::fd::{AsRawFd, RawFd};
 
 use pollio_core::{EventKind, EventObject, Interest, Poller};
 
-use crate::fixtures::{drain_open, fill, left_out, next, only, silent, unix_pair};
-use crate::support::{
-    assert_errno, directions, dup, interests, isolated, modes, poller, ready_pair, replace, tcp_pair,
-};
+use crate::backend::{left_out, poller};
+use crate::fds::{drain_open, dup, fill, ready_pair, replace, tcp_pair, unix_pair};
+use crate::interests::{directions, interests, modes};
+use crate::processes::isolated;
+use crate::verdicts::{assert_errno, next, only, silent};
 use crate::{Backend, Kernel};
 
 /// An fd that nobody has registered is added.

@@ -12,8 +12,9 @@ use pollio_core::{
 };
 
 use crate::Backend;
-use crate::fixtures::{LONG, next, only, silent, unix_pair};
-use crate::support::poller;
+use crate::backend::poller;
+use crate::fds::unix_pair;
+use crate::verdicts::{LONG, next, only, silent};
 
 pollio_core::tags! {
     /// What each connection of a proxy is for: with the smallest tag and the largest.
@@ -203,7 +204,7 @@ pub fn a_wait_for_a_word_that_does_not_decode_is_empty<B: Backend>() {
     UNDERSTOOD.set(true);
     let start = Instant::now();
     silent(&mut poller);
-    assert!(start.elapsed() >= Duration::from_millis(crate::fixtures::A_WHILE as u64));
+    assert!(start.elapsed() >= Duration::from_millis(crate::verdicts::A_WHILE as u64));
     waker.wake().unwrap();
     let start = Instant::now();
     assert!(poller.wait(LONG.as_millis() as i32).unwrap().is_empty());
@@ -216,7 +217,7 @@ pub fn words_from_elsewhere_are_delivered_or_skipped<B: Backend>() {
     #[cfg(target_os = "linux")]
     {
         use crate::Kernel;
-        use crate::fixtures::left_out;
+        use crate::backend::left_out;
         use rustix::event::epoll;
 
         let kqueues = [Kernel::Kqueue, Kernel::EmulatedKqueue, Kernel::LibKqueue];

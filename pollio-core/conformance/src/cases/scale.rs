@@ -8,8 +8,11 @@ use pollio_core::{EventKind, EventObject, Interest, MAX_EVENTS, Poller};
 use proptest::prelude::RngCore;
 use proptest::test_runner::{RngAlgorithm, TestRng};
 
-use crate::fixtures::{left_out, silent, unix_pair};
-use crate::support::{assert_errno, directions, dup, isolated, poller, ready_pair, replace};
+use crate::backend::{left_out, poller};
+use crate::fds::{dup, ready_pair, replace, unix_pair};
+use crate::interests::directions;
+use crate::processes::isolated;
+use crate::verdicts::{assert_errno, silent};
 use crate::{Backend, Kernel};
 
 /// As many fds as the system allows, up to `wanted`, of which the first few are left to the caller.

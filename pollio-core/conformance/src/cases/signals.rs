@@ -14,8 +14,10 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction
 use pollio_core::{EventKind, EventObject, Interest, Poller};
 
 use crate::Backend;
-use crate::fixtures::{LONG, drain_open, unix_pair};
-use crate::support::{isolated, poller};
+use crate::backend::poller;
+use crate::fds::{drain_open, unix_pair};
+use crate::processes::isolated;
+use crate::verdicts::LONG;
 
 static HANDLED: AtomicUsize = AtomicUsize::new(0);
 

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use pollio_core::{EventKind, EventObject, Poller};
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::fixtures::{LONG, in_time, left_out, unix_pair};
-use crate::support::{poller, ready_pair};
+use crate::backend::{left_out, poller};
+use crate::fds::{ready_pair, unix_pair};
+use crate::verdicts::{LONG, in_time};
 use crate::{Backend, Kernel};
 
 /// A time-out of 0 polls: the wait returns at once, with what is ready.

@@ -6,8 +6,8 @@ use std::os::fd::AsRawFd;
 
 use pollio_core::{EventKind, EventObject, Interest, Poller};
 
-use crate::fixtures::{left_out, one_bit_loop, only, silent, until};
-use crate::support::poller;
+use crate::backend::{left_out, poller};
+use crate::verdicts::{one_bit_loop, only, silent, until};
 use crate::{Backend, Kernel};
 
 fn socket() -> UdpSocket {

@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 
 use pollio_core::{EventKind, EventObject, Interest, Poller, Register, Wakeup};
 
-use crate::fixtures::{A_WHILE, LONG, drain_open, in_time, left_out, only, silent, unix_pair};
-use crate::support::{isolated, poller};
+use crate::backend::{left_out, poller};
+use crate::fds::{drain_open, unix_pair};
+use crate::processes::isolated;
+use crate::verdicts::{A_WHILE, LONG, in_time, only, silent};
 use crate::{Backend, Kernel};
 
 type WakerOf<B> = <<B as Backend>::Poller<EventKind> as Poller>::Waker;
