@@ -1,11 +1,13 @@
-//! What only this crate can see: how long one system call may wait, and how long the record is.
+//! What only this crate can see: how long one system call may wait, and what the record holds.
 
+use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use pollio_core::{EventObject, Poller};
+use pollio_conformance::processes::isolated;
+use pollio_core::{EventObject, Interest, Poller};
 
 use crate::KqueuePoller;
 
@@ -46,6 +48,28 @@ fn an_fd_that_the_kernel_refuses_costs_no_memory() {
         assert_eq!(refused.raw_os_error(), Some(libc::EBADF));
         assert_eq!(poller.registrar.queue.lock().length(), 0);
     }
+}
+
+#[test]
+#[cfg_attr(pollio_libkqueue, ignore = "libkqueue does not notice closed fds")]
+fn what_the_kernel_has_dropped_is_forgotten_when_it_is_noticed() {
+    isolated(|| {
+        let poller = KqueuePoller::new().unwrap();
+        let forget: [fn(&KqueuePoller, EventObject) -> io::Result<()>; 3] = [
+            |poller, event| poller.add(event),
+            |poller, event| poller.modify(event, Interest::READ | Interest::WRITE),
+            |poller, event| poller.delete(event.fd),
+        ];
+        for forget in forget {
+            let (near, _far) = UnixStream::pair().unwrap();
+            let event = EventObject::client(near.as_raw_fd());
+            poller.add(event).unwrap();
+            drop(near);
+            assert!(poller.registrar.queue.lock().get(event.fd).is_some());
+            assert_eq!(forget(&poller, event).unwrap_err().raw_os_error(), Some(libc::EBADF));
+            assert!(poller.registrar.queue.lock().get(event.fd).is_none());
+        }
+    });
 }
 
 #[test]
