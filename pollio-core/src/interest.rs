@@ -21,9 +21,9 @@ pub struct Interest(u8);
 
 impl Interest {
     /// Watch for something to read, and for the peer's end.
-    pub const READ: Interest = Interest(1 << 0);
+    pub const READ: Interest = Interest(0b00001);
     /// Watch for room to write.
-    pub const WRITE: Interest = Interest(1 << 1);
+    pub const WRITE: Interest = Interest(0b00010);
     /// Watch for priority data: TCP's out-of-band byte, a pressure stall, a sysfs attribute
     /// (`EPOLLPRI`, epoll_ctl(2)). Linux only.
     #[cfg(target_os = "linux")]
@@ -83,9 +83,9 @@ impl Interest {
     }
 }
 
-const PRIORITY: u8 = 1 << 2;
-const EDGE: u8 = 1 << 3;
-const ONESHOT: u8 = 1 << 4;
+const PRIORITY: u8 = 0b00100;
+const EDGE: u8 = 0b01000;
+const ONESHOT: u8 = 0b10000;
 
 /// Watches for either's directions; edge-triggered or oneshot where either is.
 impl BitOr for Interest {

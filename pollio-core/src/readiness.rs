@@ -30,17 +30,17 @@ pub struct Readiness(u8);
 impl Readiness {
     pub(crate) const EMPTY: Readiness = Readiness(0);
     /// A read makes progress: data, a connection, the end of the stream or an error.
-    pub const READABLE: Readiness = Readiness(1 << 0);
+    pub const READABLE: Readiness = Readiness(0b000001);
     /// Priority data. Linux only.
-    pub const PRIORITY: Readiness = Readiness(1 << 1);
+    pub const PRIORITY: Readiness = Readiness(0b000010);
     /// A write makes progress, or reports an error.
-    pub const WRITABLE: Readiness = Readiness(1 << 2);
+    pub const WRITABLE: Readiness = Readiness(0b000100);
     /// An error, which the next read or write reports.
-    pub const ERROR: Readiness = Readiness(1 << 3);
+    pub const ERROR: Readiness = Readiness(0b001000);
     /// The peer sends no more.
-    pub const READ_CLOSED: Readiness = Readiness(1 << 4);
+    pub const READ_CLOSED: Readiness = Readiness(0b010000);
     /// The peer takes no more.
-    pub const WRITE_CLOSED: Readiness = Readiness(1 << 5);
+    pub const WRITE_CLOSED: Readiness = Readiness(0b100000);
 
     /// Whether every bit of `other` is set here.
     #[inline]

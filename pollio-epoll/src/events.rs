@@ -12,7 +12,9 @@ mod tests;
 pub(crate) fn to_bits(interest: Interest) -> u32 {
     let mut bits = 0;
     if interest.is_read() {
-        bits |= READ;
+        bits |= sys::EPOLLIN;
+        // Not with writing alone: it stays set, and would spin where nobody reads.
+        bits |= sys::EPOLLRDHUP;
     }
     if interest.is_write() {
         bits |= sys::EPOLLOUT;
@@ -28,9 +30,6 @@ pub(crate) fn to_bits(interest: Interest) -> u32 {
     }
     bits as u32
 }
-
-/// Not with writing alone: EPOLLRDHUP stays set, and would spin where nobody reads.
-const READ: i32 = sys::EPOLLIN | sys::EPOLLRDHUP;
 
 /// What the kernel's `bits` mean.
 ///

@@ -66,8 +66,11 @@ pub(crate) fn reverse(fd: RawFd, old: Option<Registration>, made: Event) -> Opti
         return Some(Event::new(fd as usize, made.filter(), sys::EV_DELETE, 0, made.word()));
     }
     let old = old.filter(|_| made.flags() & sys::EV_DELETE != 0)?;
-    let hold = if old.armed { 0 } else { sys::EV_DISABLE };
-    Some(change(fd, made.filter(), attach(old.interest) | hold, old))
+    let mut flags = attach(old.interest);
+    if !old.armed {
+        flags |= sys::EV_DISABLE;
+    }
+    Some(change(fd, made.filter(), flags, old))
 }
 
 fn change(fd: RawFd, filter: i16, flags: u16, registration: Registration) -> Event {
@@ -80,8 +83,13 @@ fn change(fd: RawFd, filter: i16, flags: u16, registration: Registration) -> Eve
 /// A oneshot is EV_DISPATCH, which disables the filter when it fires; EV_ONESHOT would delete it, where
 /// epoll's oneshot stays registered.
 fn attach(interest: Interest) -> u16 {
-    let mode = if interest.is_edge() { sys::EV_CLEAR } else { 0 };
-    sys::EV_ADD | if interest.is_oneshot() { sys::EV_DISPATCH } else { mode }
+    let mut flags = sys::EV_ADD;
+    if interest.is_oneshot() {
+        flags |= sys::EV_DISPATCH;
+    } else if interest.is_edge() {
+        flags |= sys::EV_CLEAR;
+    }
+    flags
 }
 
 /// A probe stores what it brings, so it brings what is recorded; and it evaluates the filter again, so an edge may
