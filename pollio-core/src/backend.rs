@@ -44,7 +44,8 @@ impl std::error::Error for CapacityError {}
 /// read-modify-writes of one atomic have one total order. Take any raise:
 ///
 /// - It found the flag down. This waker makes the system call, and the event that it causes is pending
-///   until a wait takes it.
+///   until a wait takes it. (Should the call fail, its caller is told, and lowers the flag; a raise that found
+///   the flag up meanwhile is lost with it.)
 /// - It found the flag up. Then some earlier raise found it down, and the waiter has not lowered it since:
 ///   that raise's event is still to be taken or is being handled. The `lower` that follows comes later in
 ///   the total order, reads what this raise wrote (or a later link of the chain of read-modify-writes
@@ -134,7 +135,7 @@ impl Countdown {
             let part = self.left.map(|left| left.min(longest));
             match once(part) {
                 Ok(Look::Over) => return Ok(()),
-                Ok(Look::TimeUp) if part == self.left => return Ok(()),
+                Ok(Look::TimeUp) if part.is_some() && part == self.left => return Ok(()),
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
                 _ if self.resume() => {}
                 _ => return Ok(()),

@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use pollio_core::backend::{Countdown, WAKE_WORD, check_capacity};
+use pollio_core::backend::{Countdown, Look, WAKE_WORD, check_capacity};
 use pollio_core::{EventKind, EventObject, MAX_EVENTS};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -57,6 +57,15 @@ fn when_the_time_is_up_one_more_look_is_taken() {
     assert!(countdown.resume());
     assert_eq!(countdown.left(), Some(Duration::ZERO));
     assert!(!countdown.resume());
+}
+
+#[test]
+fn a_wait_for_ever_does_not_end_because_nothing_came() {
+    let mut looks = [Look::TimeUp, Look::GoOn, Look::TimeUp, Look::Over].into_iter();
+    Countdown::new(None)
+        .run(HOUR, |timeout| Ok(looks.next().filter(|_| timeout.is_none()).unwrap()))
+        .unwrap();
+    assert_eq!(looks.next(), None);
 }
 
 #[test]

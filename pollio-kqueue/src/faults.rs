@@ -13,7 +13,9 @@ use pollio_kqueue_emulation::{control, kevent};
 use proptest::prelude::*;
 
 use crate::KqueuePoller;
-use crate::sys::{EV_ADD, EV_DELETE, EV_EOF, EV_ERROR, EVFILT_READ, EVFILT_USER, EVFILT_WRITE};
+use crate::sys::{
+    EV_ADD, EV_DELETE, EV_EOF, EV_ERROR, EVFILT_READ, EVFILT_USER, EVFILT_WRITE, Event, kevent_change,
+};
 
 const BOTH: fn() -> Interest = || Interest::READ | Interest::WRITE;
 
@@ -115,9 +117,11 @@ fn an_add_of_which_half_fails_leaves_nothing() {
 fn a_modify_that_fails_keeps_word_interest_and_mode() {
     // From, to, and the filter whose attachment fails.
     let cases = [
+        (Interest::READ, BOTH(), EVFILT_READ),
         (Interest::READ, BOTH(), EVFILT_WRITE),
         (Interest::READ, Interest::WRITE, EVFILT_WRITE),
         (Interest::WRITE, BOTH(), EVFILT_READ),
+        (Interest::WRITE, BOTH(), EVFILT_WRITE),
         (Interest::READ, Interest::READ, EVFILT_READ),
         (BOTH(), Interest::WRITE, EVFILT_WRITE),
         (BOTH(), BOTH(), EVFILT_READ),
@@ -157,8 +161,9 @@ fn a_modify_that_fails_keeps_word_interest_and_mode() {
 
 #[test]
 fn a_modify_that_fails_does_not_arm_a_oneshot_that_has_fired() {
-    // In one direction, where nothing but the other's attachment can fail; and in both.
     for (from, to, filter) in [
+        (Interest::READ, Interest::READ, EVFILT_READ),
+        (Interest::READ, BOTH(), EVFILT_READ),
         (Interest::READ, BOTH(), EVFILT_WRITE),
         (BOTH(), BOTH(), EVFILT_READ),
         (BOTH(), BOTH(), EVFILT_WRITE),
@@ -189,6 +194,27 @@ fn a_modify_that_fails_takes_back_only_what_it_has_made() {
     // The list, then the question whether the old filter is there, and the new one, each by itself.
     let made = calls(kqueue, || assert_eq!(errno(poller.modify(event, BOTH())), Some(libc::ENOMEM)));
     assert_eq!(made, 3);
+}
+
+/// No kernel is known to do it; what is left would be ready in each wait, and handed out in none.
+#[test]
+fn where_the_kernel_has_dropped_one_filter_a_modify_drops_the_other() {
+    for (dropped, to) in
+        [(EVFILT_READ, Interest::READ), (EVFILT_WRITE, Interest::WRITE), (EVFILT_READ, BOTH())]
+    {
+        let (mut poller, kqueue) = poller();
+        let (near, mut far) = pair();
+        far.write_all(b"!").unwrap();
+        let event = EventObject::client(near.as_raw_fd());
+        poller.add_with(event, BOTH()).unwrap();
+        let delete = Event::new(event.fd as usize, dropped, EV_DELETE, 0, 0);
+        kevent_change(&poller.registrar().queue.kqueue, &[delete]).unwrap();
+        assert_eq!(errno(poller.modify(event, to)), Some(libc::ENOENT));
+        assert!(poller.wait(20).unwrap().is_empty());
+        assert_eq!(calls(kqueue, || assert!(poller.wait(0).unwrap().is_empty())), 1);
+        poller.add(event).unwrap();
+        assert_eq!(poller.wait(0).unwrap(), [event]);
+    }
 }
 
 #[test]

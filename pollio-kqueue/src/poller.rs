@@ -138,7 +138,7 @@ impl<K: Tag> KqueuePoller<K> {
             let readiness = events::readiness(*event);
             match EventObject::decode(event.word()) {
                 Some(object) if !readiness.is_empty() => {
-                    record.deliver(object.with_readiness(readiness), event.filter(), events);
+                    record.deliver(object.with_readiness(readiness), event.word(), event.filter(), events);
                 }
                 _ => {
                     self.skip(event.word());

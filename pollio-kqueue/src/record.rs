@@ -16,8 +16,8 @@ use crate::{events, sys};
 pub(crate) struct Registration {
     pub(crate) word: u64,
     pub(crate) interest: Interest,
-    /// Whether it may fire: false for a oneshot in both directions that has. Its two filters are disabled each on
-    /// its own, when they fire; this joins them.
+    /// Whether it may fire: false for a oneshot that has. Of two filters each is disabled on its own, when it fires;
+    /// this joins them.
     pub(crate) armed: bool,
 }
 
@@ -62,32 +62,33 @@ impl Record {
         self.entry(fd).into_iter().for_each(|entry| entry.registration = None);
     }
 
-    /// Delivers an event of `filter`, as part of the fd's other event where that is in `events` already: by equal
-    /// words, for the kernel may hand out an old and a new registration of one number.
+    /// Delivers an event of `filter` that came with `word`, as part of the fd's other event where that is in `events`
+    /// already.
     ///
-    /// Dropped is an event of a registration that is not recorded. It has been deleted or modified since, and
-    /// modifying evaluates the filters again; or it was half made and taken back, which the lock has kept from
-    /// view. Dropped is also what a oneshot in both directions fires after it has fired: its filter was
-    /// disabled with that, and the `modify` that arms the oneshot evaluates it again.
+    /// Dropped is an event of a registration that is not recorded, for the kernel may hand out an old and a new one of
+    /// a number. It has been deleted or modified since, and modifying evaluates the filters again; or it was half made
+    /// and taken back, which the lock has kept from view. Dropped is also what a oneshot in both directions fires
+    /// after it has fired: its filter was disabled with that, and the `modify` that arms the oneshot evaluates it
+    /// again.
     #[inline]
     pub(crate) fn deliver<K: Tag>(
         &mut self,
         event: EventObject<K>,
+        word: u64,
         filter: i16,
         events: &mut Vec<EventObject<K>>,
     ) {
-        let (word, next) = (event.encode(), events.len());
+        let next = events.len();
         let Some(Entry { registration: Some(registration), latest }) = self.entry(event.fd) else { return };
         if registration.word != word || !registration.has(filter) {
             return;
         }
         match events.get_mut(*latest) {
-            Some(other) if other.encode() == word => {
+            Some(other) if other.fd == event.fd => {
                 *other = other.with_readiness(other.readiness() | event.readiness());
             }
             _ if registration.armed => {
-                let interest = registration.interest;
-                registration.armed = !(interest.is_oneshot() && interest.is_read() && interest.is_write());
+                registration.armed = !registration.interest.is_oneshot();
                 *latest = next;
                 events.push(event);
             }

@@ -14,8 +14,8 @@ use crate::sys::{self, Event};
 
 /// Registers fds with a [`KqueuePoller`](crate::KqueuePoller) from any thread, while it waits too.
 ///
-/// Each call that succeeds is one `kevent`. A registrar keeps the kqueue open, though nobody can wait on it
-/// once the poller is gone.
+/// Each call that succeeds is one `kevent`, but for an add of a number that was closed without `delete`: two. A
+/// registrar keeps the kqueue open, though nobody can wait on it once the poller is gone.
 #[derive(Clone)]
 pub struct Registrar<K = EventKind> {
     pub(crate) queue: Arc<Queue>,
@@ -84,7 +84,9 @@ impl Queue {
         let mut changes = Changes::between(fd, old, new);
         if let Err(error) = sys::kevent_change(&self.kqueue, changes.as_slice()) {
             if old.is_some() && error.raw_os_error() == Some(sys::ENOENT) {
-                self.take_back(fd, None, changes.as_slice());
+                // All of it is gone, or should be.
+                let all = Registration { interest: Interest::READ | Interest::WRITE, ..new };
+                let _ = self.any(Changes::delete(fd, all));
                 record.clear(fd);
                 return Err(not_registered(fd));
             }
@@ -102,8 +104,8 @@ impl Queue {
             let is_passed_over = match error.raw_os_error() {
                 // A pipe whose other end is gone, on OS X 10.10 and 10.11; the event comes all the same (mio).
                 Some(sys::EPIPE) => change.flags() & sys::EV_ADD != 0,
-                // Deleted by the list that failed.
-                Some(sys::ENOENT) => change.flags() & sys::EV_DELETE != 0,
+                // The filter was deleted by the list that failed; it was there before, or the list had said so.
+                Some(sys::ENOENT) => change.flags() & sys::EV_ADD == 0,
                 _ => false,
             };
             if !is_passed_over {

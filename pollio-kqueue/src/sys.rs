@@ -117,10 +117,10 @@ pub(crate) fn kevent_change(kqueue: &OwnedFd, changes: &[Event]) -> io::Result<(
 /// There is room for as many receipts as changes, and the kernel looks for events only where no receipt was
 /// written (kevent_internal): no event can get in among them.
 pub(crate) fn kevent_receipts(kqueue: &OwnedFd, changes: &mut [Event]) -> io::Result<()> {
-    let (list, length) = (changes.as_mut_ptr().cast(), changes.len() as c_int);
     for change in &mut *changes {
         change.0.flags |= os::EV_RECEIPT;
     }
+    let (list, length) = (changes.as_mut_ptr().cast(), changes.len() as c_int);
     // SAFETY: the kernel reads and writes at most `length` elements of `list`, a live slice that is borrowed
     // exclusively. The lists may be one: a change is copied in before its receipt is copied out.
     let result = unsafe { os::kevent(kqueue.as_raw_fd(), list, length, list, length, ptr::null()) };

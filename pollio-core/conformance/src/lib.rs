@@ -282,6 +282,7 @@ macro_rules! suite {
                 a_word_that_does_not_decode_is_skipped,
                 a_wait_for_a_word_that_does_not_decode_is_empty,
                 words_from_elsewhere_are_delivered_or_skipped,
+                a_role_that_comes_back_as_another_loses_no_event,
                 a_poller_works_boxed,
                 generic_code_needs_one_bound,
                 a_capacity_is_one_to_max_events,

@@ -250,6 +250,32 @@ pub fn words_from_elsewhere_are_delivered_or_skipped<B: Backend>() {
     }
 }
 
+/// A role that breaks its promise, and comes back as another: its events come as that.
+pub fn a_role_that_comes_back_as_another_loses_no_event<B: Backend>() {
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    struct Other(u8);
+
+    impl Tag for Other {
+        fn to_bits(self) -> u8 {
+            self.0
+        }
+
+        fn from_bits(bits: u8) -> Option<Self> {
+            Some(Other(bits + 1))
+        }
+    }
+
+    let mut poller = poller::<B, Other>();
+    let (here, _there) = ready();
+    let interest = Interest::READ | Interest::WRITE;
+    poller.add_with(EventObject::new(here.as_raw_fd(), Other(1)), interest).unwrap();
+    for _ in 0..2 {
+        let event = only(&mut poller);
+        assert_eq!(event, EventObject::new(here.as_raw_fd(), Other(2)));
+        assert!(event.is_readable() && event.is_writable());
+    }
+}
+
 /// A boxed `dyn Poller` does all that needs no type of its own.
 pub fn a_poller_works_boxed<B: Backend>() {
     let mut poller: Box<dyn Poller> = Box::new(poller::<B, EventKind>());
