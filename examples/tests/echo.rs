@@ -107,3 +107,13 @@ fn the_demo_checks_every_byte() {
     assert!(text.contains("0 bytes wrong") && text.contains("50 clients"), "{text}");
     assert!(start.elapsed() < Duration::from_secs(30));
 }
+
+#[test]
+fn ctrl_c_ends_the_demo_at_once() {
+    let server = Server::start(ECHO, &["--demo", "60"]);
+    std::thread::sleep(Duration::from_millis(500));
+    let start = Instant::now();
+    let line = server.interrupt();
+    assert!(line.contains("0 bytes wrong"), "{line}");
+    assert!(start.elapsed() < Duration::from_secs(10));
+}

@@ -5,7 +5,7 @@ mod common;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{Server, run, says_what_is_wrong};
 use socket2::SockRef;
@@ -125,4 +125,14 @@ fn help_bad_arguments_and_taken_ports_are_said() {
     says_what_is_wrong(THREADS);
     let output = run(THREADS, &["--workers", "many"]);
     assert!(!output.status.success() && String::from_utf8(output.stderr).unwrap().contains("--workers"));
+}
+
+#[test]
+fn ctrl_c_ends_the_demo_at_once() {
+    let server = Server::start(THREADS, &["--demo", "60"]);
+    std::thread::sleep(Duration::from_millis(500));
+    let start = Instant::now();
+    let line = server.interrupt();
+    assert!(line.contains("handed over"), "{line}");
+    assert!(start.elapsed() < Duration::from_secs(10));
 }

@@ -19,8 +19,8 @@ tags! {
     }
 }
 
-const BULK: usize = 1_000;
-const BATCH: usize = 100;
+const BULK: usize = 100;
+const BATCH: usize = 10;
 const ALARMS: usize = 5;
 
 fn main() -> io::Result<()> {

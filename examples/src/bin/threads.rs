@@ -131,16 +131,17 @@ fn serve(listeners: Vec<TcpListener>, address: SocketAddr, demo: Option<Duration
         .collect();
     let mut line = LiveLine::default();
     let is_demo = demo.is_some();
-    let is_over = || is_demo && clients.iter().all(JoinHandle::is_finished);
+    // A worker ends before it is told to only by an error.
+    let is_over = || {
+        (is_demo && clients.iter().all(JoinHandle::is_finished))
+            || workers.iter().any(JoinHandle::is_finished)
+    };
     while !stop.is_requested() && !is_over() {
         thread::sleep(line.due_in().min(Duration::from_millis(50)));
         line.show(|| all.line());
     }
     line.end();
-    let mut sent = 0;
-    for client in clients {
-        sent += client.join().map_err(|_| io::Error::other("a client panicked"))??;
-    }
+    let is_interrupted = stop.is_requested();
     stop.request();
     all.wake()?;
     let (mut connections, mut handed_over, mut echoed) = (0, 0, 0);
@@ -157,7 +158,16 @@ fn serve(listeners: Vec<TcpListener>, address: SocketAddr, demo: Option<Duration
         echoed += bytes;
     }
     println!("{connections} connections, {handed_over} of them handed over, echoed {}", Bytes(echoed));
-    if is_demo {
+    let mut sent = 0;
+    for client in clients {
+        match client.join().map_err(|_| io::Error::other("a client panicked"))? {
+            Ok(bytes) => sent += bytes,
+            // What it was talking to is gone.
+            Err(_) if is_interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    if is_demo && !is_interrupted {
         println!("{CLIENTS} clients checked {} of it", Bytes(sent));
         if sent != echoed || sent == 0 {
             return Err(io::Error::other("some of it is missing"));
@@ -331,7 +341,7 @@ impl Connection {
 fn client(address: SocketAddr, time: Duration) -> io::Result<u64> {
     let end = Instant::now() + time;
     let mut sent = 0;
-    while Instant::now() < end {
+    loop {
         let mut socket = TcpStream::connect(address)?;
         socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(Duration::from_secs(30)))?;
@@ -345,6 +355,8 @@ fn client(address: SocketAddr, time: Duration) -> io::Result<u64> {
             }
             sent += message.len() as u64;
         }
+        if Instant::now() >= end {
+            return Ok(sent);
+        }
     }
-    Ok(sent)
 }
