@@ -30,8 +30,9 @@ tags! {
 /// A file descriptor with its role: what is registered with a poller, and what `wait` hands back.
 ///
 /// It names an fd and does not borrow it. pollio hands the number to `epoll_ctl` or `kevent` only, which
-/// never read, write or close it, so a wrong number means wrong events, never unsafety. The fd has to
-/// stay open while it is registered: `delete` first, then close.
+/// never read, write or close it, so a wrong number means wrong events, never unsafety. The fd should
+/// stay open while it is registered: `delete` first, then close. What closing alone does is written at
+/// [`Poller::delete`](crate::Poller::delete).
 ///
 /// Two objects are equal when fd, kind and generation are; the readiness that an event came back with is
 /// not compared.

@@ -45,7 +45,8 @@ impl Interest {
     }
 
     /// Report once, then be silent in both directions until `modify` arms it again. The fd stays
-    /// registered.
+    /// registered. On macOS the event may lack one of two bits, see [`Poller::wait`](crate::Poller::wait):
+    /// try both directions.
     #[inline]
     #[must_use]
     pub const fn oneshot(self) -> Interest {

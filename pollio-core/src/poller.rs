@@ -55,7 +55,8 @@ pub const MAX_EVENTS: usize = 20_000;
 ///
 /// An [`EventObject`] names an fd and does not borrow it. The number is handed to `epoll_ctl` or `kevent`
 /// only, which never read, write or close it: a wrong number means wrong events, never unsafety. No
-/// backend ever closes a registered fd.
+/// backend ever closes a registered fd. The number of a closed fd may be another's by the time that it is
+/// deleted or modified, even that of an fd of the poller's own (Linux: its waker's): delete before closing.
 ///
 /// # Implementing
 ///
@@ -160,8 +161,10 @@ pub trait Poller<K: Tag = EventKind> {
     /// After an error word, interest and mode are as they were; on kqueue an edge, or an armed oneshot, may
     /// be reported once more.
     ///
-    /// - `NotFound` (ENOENT): the fd is not registered.
+    /// - `NotFound` (ENOENT): the fd is not registered. Linux: of a file that cannot be watched it says EPERM
+    ///   first, and EINVAL of the poller itself.
     /// - EBADF: the fd is closed or negative.
+    /// - macOS: a direction that was not watched before is refused, as by [`add_with`](Self::add_with).
     /// - ENOMEM.
     fn modify(&self, event: EventObject<K>, interest: Interest) -> io::Result<()>;
 
@@ -187,13 +190,17 @@ pub trait Poller<K: Tag = EventKind> {
     ///
     /// # Errors
     ///
-    /// - `NotFound` (ENOENT): the fd is not registered.
+    /// - `NotFound` (ENOENT): the fd is not registered. Linux: of a file that cannot be watched it says EPERM
+    ///   first, and EINVAL of the poller itself.
     /// - EBADF: the fd is closed or negative.
     fn delete(&self, fd: RawFd) -> io::Result<()>;
 
     /// Waits until something is ready, a waker fires or the time is up, and returns what is ready: one
     /// event a registration, with all its bits. A negative `timeout_ms` blocks, 0 polls, a positive one is
     /// milliseconds: never fewer, but for the system's timer slack no more.
+    ///
+    /// On macOS, where a registration in both directions is two events of the kernel's, the other bit comes with
+    /// the next wait if the batch was full in between; for a oneshot, once `modify` has armed it again.
     ///
     /// It returns an empty vector when the time is up, and may do so after a wake-up, or for an event whose
     /// word stands for no role of `K`.
@@ -293,7 +300,8 @@ pub trait Wakeup: Clone + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// None is expected; the system call's own if it fails, and then the next `wake` tries again.
+    /// None is expected; the system call's own if it fails, and then the next `wake` tries again. One that
+    /// coalesced with it meanwhile has failed too.
     fn wake(&self) -> io::Result<()>;
 }
 

@@ -8,7 +8,8 @@
 /// number theirs.
 ///
 /// `from_bits(to_bits(x)) == Some(x)` holds for every `x`. A backend skips an event whose bits give
-/// `None`, so a type that breaks the rule loses events; it cannot cause harm.
+/// `None`, so a type that breaks the rule loses events, or gets them as another role's; it cannot cause harm. Neither
+/// function should panic: a panic goes through `wait`, whose other events are lost then, a wake-up among them for good.
 ///
 /// ```
 /// use pollio_core::{EventKind, Tag};
@@ -45,8 +46,8 @@ impl Tag for u8 {
 /// Defines an enum of roles and implements [`Tag`] for it.
 ///
 /// Every variant names its bits, 0 to 255, each once. Docs and attributes are allowed on the enum and on
-/// its variants. The macro adds `Clone` and `Copy` (so do not derive them) and `#[repr(u8)]`; derive
-/// `Debug`, `PartialEq`, `Eq` and `Hash` as needed.
+/// its variants, but no `cfg` on a variant. The macro adds `Clone` and `Copy` (so do not derive them) and
+/// `#[repr(u8)]`; derive `Debug`, `PartialEq`, `Eq` and `Hash` as needed.
 ///
 /// ```
 /// use pollio_core::{EventObject, Tag, tags};
