@@ -18,30 +18,37 @@ pub(crate) fn run() -> Result<(), Box<dyn Error>> {
     println!("{}\n", machine::in_words(&machine));
     let footprints = footprint::measure()?;
     machine::pin(machine::apart()?.measured)?;
-    let mut waits = Vec::new();
-    for ready in READY {
-        let rows = compare(&effort, &format!("a wait, {ready} ready"), Operation::Wait, ready)?;
-        waits.push(json!({ "ready": ready, "rows": rows }));
-    }
+    let waits = |fds: fn(usize) -> io::Result<Fds>, which: &str| -> io::Result<Vec<Value>> {
+        let wait = |ready: usize| {
+            let title = format!("a wait, {ready} {which} ready");
+            Ok(json!({ "ready": ready, "rows": compare(&effort, &title, Operation::Wait, &fds(ready)?)? }))
+        };
+        READY.into_iter().map(wait).collect()
+    };
+    let connections = waits(Fds::connections, "connections")?;
+    let eventfds = waits(Fds::eventfds, "eventfds")?;
+    let fds = Fds::eventfds(0)?;
     let report = json!({
         "machine": machine,
         "footprints": footprints,
-        "wait": waits,
-        "add_delete": compare(&effort, "an add and a delete", Operation::AddDelete, 0)?,
-        "wake": compare(&effort, "a repeated wake", Operation::Wake, 0)?,
-        "create": compare(&effort, "a poller made and dropped", Operation::Create, 0)?,
+        "wait": connections,
+        "wait_eventfds": eventfds,
+        "add_delete": compare(&effort, "an add and a delete", Operation::AddDelete, &fds)?,
+        "wake": compare(&effort, "a repeated wake", Operation::Wake, &fds)?,
+        "create": compare(&effort, "a poller made and dropped", Operation::Create, &fds)?,
     });
     Ok(report::write("call", quick, &report)?)
 }
 
-fn compare(effort: &Effort, title: &str, operation: Operation, ready: usize) -> io::Result<Vec<Value>> {
+/// Each contestant has the same fds, so that they are as near to the processor for one as for another.
+fn compare(effort: &Effort, title: &str, operation: Operation, fds: &Fds) -> io::Result<Vec<Value>> {
     let mut subjects: Vec<Subject> = calls::of(operation).collect();
     subjects.insert(1, subjects[0].called("raw, again"));
     let contestants: Vec<_> = subjects
         .iter()
         .map(|subject| Contestant {
             name: subject.name,
-            make: Box::new(move || Ok(timed(subject.prepare(Fds::ready(ready)?)?))),
+            make: Box::new(move || Ok(timed(subject.prepare(fds.clone())?))),
         })
         .collect();
     effort.compare(title, &contestants, 1)

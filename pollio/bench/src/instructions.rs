@@ -45,7 +45,7 @@ pub(crate) fn run() -> Outcome<()> {
     match Options::parse()? {
         Options::Loop { subject, ready, times } => {
             let subject = calls::named(&subject).ok_or("no such subject")?;
-            subject.prepare(Fds::ready(ready)?)?(times);
+            subject.prepare(Fds::eventfds(ready)?)?(times);
             Ok(())
         }
         Options::Count { gate } => count(gate),

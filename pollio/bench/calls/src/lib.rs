@@ -3,7 +3,8 @@
 //! A crate of its own, for what the compiler inlines into a loop depends on what else its crate calls.
 #![cfg(target_os = "linux")]
 
-use std::io;
+use std::io::{self, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
@@ -97,35 +98,57 @@ pub fn named(name: &str) -> Option<Subject> {
     SUBJECTS.into_iter().find(|subject| subject.name == name)
 }
 
-/// Eventfds to register, with one poller or several.
+/// Fds to register, with one poller or several.
 #[derive(Clone, Debug)]
-pub struct Fds(Rc<Vec<OwnedFd>>);
+pub struct Fds {
+    watched: Rc<Vec<OwnedFd>>,
+    /// The other ends of what is watched. Closed last: so a connection that holds data is reset, and its port is free.
+    _peers: Rc<Vec<TcpStream>>,
+}
 
 impl Fds {
-    /// As many that are ready, or one that is not.
-    pub fn ready(count: usize) -> io::Result<Self> {
-        let one_each = (0..count).map(|_| raw::eventfd(1));
-        if count == 0 { Self::of([raw::eventfd(0)]) } else { Self::of(one_each) }
+    /// As many eventfds that are ready, or one that is not: what a wait costs with nearly nothing behind it.
+    pub fn eventfds(ready: usize) -> io::Result<Self> {
+        let one_each = (0..ready).map(|_| raw::eventfd(1));
+        if ready == 0 { Self::of([raw::eventfd(0)]) } else { Self::of(one_each) }
     }
 
-    /// As many that are not ready, and one that is.
+    /// As many TCP connections that have a byte to read, or one that has none: what servers wait for.
+    pub fn connections(ready: usize) -> io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let (mut watched, mut peers) = (Vec::new(), Vec::new());
+        for _ in 0..ready.max(1) {
+            let mut peer = TcpStream::connect(listener.local_addr()?)?;
+            let (connection, _) = listener.accept()?;
+            if ready > 0 {
+                peer.write_all(b"!")?;
+                connection.peek(&mut [0])?;
+            }
+            watched.push(connection.into());
+            peers.push(peer);
+        }
+        Ok(Fds { watched: Rc::new(watched), _peers: Rc::new(peers) })
+    }
+
+    /// As many eventfds that are not ready, and one that is.
     pub fn one_ready_among(idle: usize) -> io::Result<Self> {
         Self::of((0..idle).map(|_| raw::eventfd(0)).chain([raw::eventfd(1)]))
     }
 
     fn of(fds: impl IntoIterator<Item = io::Result<OwnedFd>>) -> io::Result<Self> {
-        Ok(Fds(Rc::new(fds.into_iter().collect::<io::Result<_>>()?)))
+        let watched = Rc::new(fds.into_iter().collect::<io::Result<_>>()?);
+        Ok(Fds { watched, _peers: Rc::default() })
     }
 
     fn iter(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.0.iter().map(AsFd::as_fd)
+        self.watched.iter().map(AsFd::as_fd)
     }
 
     fn numbers(&self) -> impl Iterator<Item = RawFd> {
-        self.0.iter().map(AsRawFd::as_raw_fd)
+        self.watched.iter().map(AsRawFd::as_raw_fd)
     }
 
     fn first(&self) -> BorrowedFd<'_> {
-        self.0[0].as_fd()
+        self.watched[0].as_fd()
     }
 }
