@@ -20,13 +20,13 @@ pub(crate) fn run() -> Result<(), Box<dyn Error>> {
     machine::pin(machine::apart()?.measured)?;
     let waits = |fds: fn(usize) -> io::Result<Fds>, which: &str| -> io::Result<Vec<Value>> {
         let wait = |ready: usize| {
-            let title = format!("a wait, {ready} {which} ready");
+            let title = format!("a wait, {} ready", report::counted(ready as u64, which));
             Ok(json!({ "ready": ready, "rows": compare(&effort, &title, Operation::Wait, &fds(ready)?)? }))
         };
         READY.into_iter().map(wait).collect()
     };
-    let connections = waits(Fds::connections, "connections")?;
-    let eventfds = waits(Fds::eventfds, "eventfds")?;
+    let connections = waits(Fds::connections, "connection")?;
+    let eventfds = waits(Fds::eventfds, "eventfd")?;
     let fds = Fds::eventfds(0)?;
     let report = json!({
         "machine": machine,

@@ -13,7 +13,7 @@ use crate::{machine, report};
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
 pub(crate) fn run() -> Outcome<()> {
-    draw("wait", &plot("call", "What a wait costs", "/wait", "ready", "ready fd")?)?;
+    draw("wait", &plot("call", "What a wait costs", "/wait", "ready", "ready connection")?)?;
     let title = "What an echoed request costs the server's processor";
     draw("echo", &plot("echo", title, "/echo", "connections", "connection")?)
 }
