@@ -89,14 +89,14 @@ impl<K: Tag> EventObject<K> {
     /// ```
     #[inline]
     #[must_use]
-    pub fn with_generation(self, generation: u32) -> Self {
+    pub const fn with_generation(self, generation: u32) -> Self {
         EventObject { generation: generation & GENERATION_MASK, ..self }
     }
 
     /// The stamp: at most 24 bits. To compare it with a counter use [`is_generation`](Self::is_generation),
     /// which does not mind that the counter has more.
     #[inline]
-    pub fn generation(&self) -> u32 {
+    pub const fn generation(&self) -> u32 {
         self.generation
     }
 
@@ -112,57 +112,57 @@ impl<K: Tag> EventObject<K> {
     /// assert!(!event.is_generation(counter.wrapping_add(1)));
     /// ```
     #[inline]
-    pub fn is_generation(&self, generation: u32) -> bool {
+    pub const fn is_generation(&self, generation: u32) -> bool {
         self.generation == generation & GENERATION_MASK
     }
 
     /// What the fd is ready for: empty until the event comes back from `wait`.
     #[inline]
-    pub fn readiness(&self) -> Readiness {
+    pub const fn readiness(&self) -> Readiness {
         self.readiness
     }
 
     /// The same event with its readiness set: for backends.
     #[inline]
     #[must_use]
-    pub fn with_readiness(self, readiness: Readiness) -> Self {
+    pub const fn with_readiness(self, readiness: Readiness) -> Self {
         EventObject { readiness, ..self }
     }
 
     /// There is something to read: data, a connection to accept, the end of the stream, or an error that
     /// the next read reports.
     #[inline]
-    pub fn is_readable(&self) -> bool {
+    pub const fn is_readable(&self) -> bool {
         self.readiness.contains(Readiness::READABLE)
     }
 
     /// A write makes progress, or reports an error.
     #[inline]
-    pub fn is_writable(&self) -> bool {
+    pub const fn is_writable(&self) -> bool {
         self.readiness.contains(Readiness::WRITABLE)
     }
 
     /// The peer sends no more. Data that it sent before may still have to be read.
     #[inline]
-    pub fn is_read_closed(&self) -> bool {
+    pub const fn is_read_closed(&self) -> bool {
         self.readiness.contains(Readiness::READ_CLOSED)
     }
 
     /// The peer takes no more.
     #[inline]
-    pub fn is_write_closed(&self) -> bool {
+    pub const fn is_write_closed(&self) -> bool {
         self.readiness.contains(Readiness::WRITE_CLOSED)
     }
 
     /// The fd has an error, which the next read or write (or `SO_ERROR`) reports.
     #[inline]
-    pub fn is_error(&self) -> bool {
+    pub const fn is_error(&self) -> bool {
         self.readiness.contains(Readiness::ERROR)
     }
 
     /// There is priority data, such as TCP's out-of-band byte. Linux only.
     #[inline]
-    pub fn is_priority(&self) -> bool {
+    pub const fn is_priority(&self) -> bool {
         self.readiness.contains(Readiness::PRIORITY)
     }
 

@@ -70,7 +70,10 @@ fn constructors_need_no_annotation_for_event_kinds() {
 fn objects_have_public_fields_and_const_constructors() {
     const SERVER: EventObject = EventObject::server(3);
     const ROLE: EventObject<Role> = EventObject::new(4, Role::Upstream);
+    const STAMPED: EventObject<Role> = ROLE.with_generation(6);
+    const IS_STAMPED: bool = STAMPED.is_generation(6) && !STAMPED.is_readable();
     assert_eq!((SERVER.fd, SERVER.kind), (3, EventKind::Server));
+    assert_eq!((STAMPED.generation(), IS_STAMPED), (6, true));
     assert_eq!((ROLE.fd, ROLE.kind), (4, Role::Upstream));
     let mut event = SERVER;
     event.fd = 5;
