@@ -108,9 +108,7 @@ impl<K: Tag> Poller<K> for EpollPoller<K> {
         self.block(timeout)?;
         let ready = self.events.ready();
         if !ready.is_empty() {
-            if events.capacity() < ready.len() {
-                events.reserve_exact(ready.len());
-            }
+            events.reserve_exact(ready.len());
             self.deliver(ready, events);
         }
         Ok(events.len())
