@@ -28,10 +28,10 @@ impl Registration {
 }
 
 /// Indexed by fd. It grows only after the kernel has accepted the fd, so a garbage number costs nothing.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Record(Vec<Entry>);
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Default)]
 struct Entry {
     registration: Option<Registration>,
     /// Where the fd's latest event stands in the vector that it was delivered to. Checked before it is used.

@@ -23,7 +23,6 @@ pub struct Registrar<K = EventKind> {
 }
 
 /// What a poller, its registrars and its wakers share.
-#[derive(Debug)]
 pub(crate) struct Queue {
     pub(crate) kqueue: OwnedFd,
     /// Adding, modifying and deleting hold the lock across `kevent`, so that record and kernel change as one; a
@@ -144,6 +143,13 @@ impl Queue {
 #[cold]
 fn not_registered(fd: RawFd) -> io::Error {
     io::Error::from_raw_os_error(if sys::is_open(fd) { sys::ENOENT } else { sys::EBADF })
+}
+
+/// Without the record, which may have thousands of entries.
+impl fmt::Debug for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue").field("kqueue", &self.kqueue).finish_non_exhaustive()
+    }
 }
 
 impl<K> fmt::Debug for Registrar<K> {

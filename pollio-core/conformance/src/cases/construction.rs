@@ -182,11 +182,17 @@ pub fn a_poller_moves_to_another_thread<B: Backend>() {
     assert_eq!(only(&mut poller), client);
 }
 
-/// Its debug output names it and its fd.
+/// Its debug output names it and its fd, and does not grow with what is registered: a line in a log stays one.
 pub fn debug_output_names_the_poller_and_its_fd<B: Backend>() {
     let poller = poller::<B, EventKind>();
     let text = format!("{poller:?}");
     let numbers: HashSet<&str> = text.split(|c: char| !c.is_ascii_digit()).collect();
     assert!(text.contains("Poller"), "{text}");
     assert!(numbers.contains(poller.as_raw_fd().to_string().as_str()), "{text}");
+
+    let _waker = poller.waker().unwrap();
+    let before = format!("{poller:?}");
+    let (here, _there) = unix_pair();
+    poller.add(EventObject::client(here.as_raw_fd())).unwrap();
+    assert_eq!(format!("{poller:?}"), before);
 }
