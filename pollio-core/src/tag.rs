@@ -46,8 +46,8 @@ impl Tag for u8 {
 /// Defines an enum of roles and implements [`Tag`] for it.
 ///
 /// Every variant names its bits, 0 to 255, each once. Docs and attributes are allowed on the enum and on
-/// its variants, but no `cfg` on a variant. The macro adds `Clone` and `Copy` (so do not derive them) and
-/// `#[repr(u8)]`; derive `Debug`, `PartialEq`, `Eq` and `Hash` as needed.
+/// its variants, but no `cfg`. The macro adds `Clone` and `Copy` (so do not derive them) and `#[repr(u8)]`, which
+/// excludes another `repr`; derive `Debug`, `PartialEq`, `Eq` and `Hash` as needed.
 ///
 /// ```
 /// use pollio_core::{EventObject, Tag, tags};
@@ -98,20 +98,20 @@ macro_rules! tags {
 
         impl $crate::Tag for $Role {
             #[inline]
-            fn to_bits(self) -> u8 {
-                self as u8
+            fn to_bits(self) -> ::core::primitive::u8 {
+                self as ::core::primitive::u8
             }
 
             #[inline]
-            fn from_bits(bits: u8) -> ::core::option::Option<Self> {
+            fn from_bits(bits: ::core::primitive::u8) -> ::core::option::Option<Self> {
                 // The role of each number, and some other role for a number that has none.
                 const ROLES: [$Role; 256] = {
                     let mut roles = [[$( $Role::$Variant ),+][0]; 256];
-                    $( roles[$Role::$Variant as usize] = $Role::$Variant; )+
+                    $( roles[$Role::$Variant as ::core::primitive::usize] = $Role::$Variant; )+
                     roles
                 };
-                let role = ROLES[bits as usize];
-                if role as u8 == bits { ::core::option::Option::Some(role) } else { ::core::option::Option::None }
+                let role = ROLES[bits as ::core::primitive::usize];
+                if role as ::core::primitive::u8 == bits { ::core::option::Option::Some(role) } else { ::core::option::Option::None }
             }
         }
     };

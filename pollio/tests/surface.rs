@@ -34,6 +34,15 @@ tags! {
 
 tags! { enum Private { Only = 0 } }
 
+/// Where names of the prelude are something else.
+mod shadowed {
+    #![allow(dead_code, non_camel_case_types)]
+    struct u8;
+    struct usize;
+    struct Option;
+    pollio::tags! { pub(super) enum Role { Only = 7 } }
+}
+
 /// The quick start of the design, as it reads there, but for an end.
 fn serve(listen_fd: RawFd) -> io::Result<(usize, usize)> {
     let mut poller = OsPoller::new()?;
@@ -80,6 +89,7 @@ fn objects_have_public_fields_and_const_constructors() {
     event.kind = EventKind::Client;
     assert_eq!(event, EventObject::client(5));
     assert_eq!(EventObject::decode(event.encode()), Some(event));
+    assert_eq!(EventObject::new(1, shadowed::Role::Only).encode() as u8, 7);
     assert_eq!(EventObject::<Private>::decode(EventObject::new(1, Private::Only).encode()).unwrap().fd, 1);
 }
 
