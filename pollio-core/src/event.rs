@@ -154,7 +154,8 @@ impl<K: Tag> EventObject<K> {
         self.readiness.contains(Readiness::WRITE_CLOSED)
     }
 
-    /// The fd has an error, which the next read or write (or `SO_ERROR`) reports.
+    /// The fd has an error, which the next read or write (or `SO_ERROR`) reports; on Linux `recvmsg` with
+    /// `MSG_ERRQUEUE` where the socket was told to queue errors or time stamps (ip(7)).
     #[inline]
     pub const fn is_error(&self) -> bool {
         self.readiness.contains(Readiness::ERROR)

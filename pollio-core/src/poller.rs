@@ -49,7 +49,10 @@ pub const MAX_EVENTS: usize = 20_000;
 /// - After EV_EOF a socket's or pipe's filter stays read-closed on kqueue. On macOS a named FIFO's last writer may go
 ///   unnoticed, and a revoked terminal is reported once and is then not registered.
 /// - A dup keeps a closed fd's registration alive on Linux only: see [`delete`](Self::delete).
-/// - Regular files are EPERM on epoll, and accepted by kqueue: see [`add_with`](Self::add_with).
+/// - Regular files are EPERM on epoll, and accepted by kqueue: see [`add_with`](Self::add_with). On epoll EPERM comes
+///   before NotFound, and so does EINVAL for the poller itself.
+/// - A socket with an error queue (Linux: `IP_RECVERR`, transmit time stamps) has an error, and a wait that does not
+///   block, until `recvmsg` with `MSG_ERRQUEUE` has emptied it (ip(7)): an ordinary read does not.
 ///
 /// # I/O safety
 ///
@@ -208,7 +211,7 @@ pub trait Poller<K: Tag = EventKind> {
     /// A signal does not end it (EINTR): it goes on with the time that is left. To end it from a signal
     /// handler, call [`Wakeup::wake`] there, which is async-signal-safe.
     ///
-    /// It allocates once, for the vector it returns, and not at all when nothing is ready;
+    /// It allocates once, for the vector it returns, and not at all when the time is up;
     /// [`wait_into`](Self::wait_into) reuses one.
     ///
     /// # Errors
@@ -294,7 +297,8 @@ pub trait Poller<K: Tag = EventKind> {
 /// - Async-signal-safe: it may be called from a signal handler, and may change `errno` there.
 /// - It may outlive the poller; then it does nothing.
 /// - Not for use in a forked child: a kqueue is not inherited, and its number may be another's there
-///   (kqueue(2)); an eventfd would wake the parent.
+///   (kqueue(2)); an eventfd would wake the parent. Nor is the poller: a wait in the child would take the wake-up that
+///   the parent waits for, and all that coalesce with it.
 pub trait Wakeup: Clone + Send + Sync + 'static {
     /// Ends the wait that is under way, or the next one.
     ///

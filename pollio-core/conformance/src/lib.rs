@@ -191,6 +191,7 @@ macro_rules! suite {
                 a_listener_that_is_shut_down_is_readable,
                 a_peer_that_is_gone_with_unread_data_is_read_closed,
                 a_datagram_peer_that_is_gone_is_no_end,
+                a_queued_error_is_told_of_until_the_queue_is_read_on_epoll,
                 a_low_water_mark_is_honoured,
                 data_around_an_out_of_band_byte_is_told_of,
             ]

@@ -473,6 +473,32 @@ pub fn a_datagram_peer_that_is_gone_is_no_end<B: Backend>() {
     here.send(b"x").unwrap_err();
 }
 
+/// A queue of errors that was asked for keeps the socket in error until it is read: an ordinary read takes the error
+/// and leaves the queue. (A queue that macOS does not have.)
+pub fn a_queued_error_is_told_of_until_the_queue_is_read_on_epoll<B: Backend>() {
+    #[cfg(target_os = "linux")]
+    if B::KERNEL == Kernel::Epoll {
+        use nix::sys::socket::{MsgFlags, recv, setsockopt, sockopt};
+        use std::net::UdpSocket;
+
+        let mut poller = poller::<B, EventKind>();
+        let nobody = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+        let here = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        here.set_nonblocking(true).unwrap();
+        setsockopt(&here, sockopt::Ipv4RecvErr, &true).unwrap();
+        poller.add(client(&here)).unwrap();
+        here.send_to(b"x", nobody).unwrap();
+        assert!(until(&mut poller, EventObject::is_error).is_readable());
+        assert_eq!(here.recv(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+        for _ in 0..3 {
+            assert!(only(&mut poller).is_error());
+            assert_eq!(here.recv(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
+        }
+        recv(here.as_raw_fd(), &mut [0], MsgFlags::MSG_ERRQUEUE).unwrap();
+        silent(&mut poller);
+    }
+}
+
 sockopt_impl!(
     /// How many bytes make a socket readable.
     ReceiveLowWater, SetOnly, libc::SOL_SOCKET, libc::SO_RCVLOWAT, libc::c_int
