@@ -17,6 +17,7 @@ use proptest::test_runner::{Config, TestRunner};
 
 use crate::backend::left_out;
 use crate::fds::{drain, fill, unix_pair};
+use crate::processes::isolated;
 use crate::{Backend, Kernel};
 
 /// How many connections there are at most.
@@ -394,9 +395,16 @@ pub fn random_operations_agree_with_the_model<B: Backend>() {
     if left_out::<B>(&[Kernel::LibKqueue], "its changes fail at times, with errno 0") {
         return;
     }
+    isolated(soak::<B>);
+}
+
+fn soak<B: Backend>() {
     let soak = std::env::var("POLLIO_SOAK_SECONDS").ok().map(|seconds| {
         Duration::from_secs(seconds.parse().expect("POLLIO_SOAK_SECONDS is a number of seconds"))
     });
+    if soak.is_some() {
+        nix::unistd::alarm::cancel();
+    }
     let start = Instant::now();
     let mut rounds = 0;
     loop {
