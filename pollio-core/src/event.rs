@@ -178,9 +178,10 @@ impl<K: Tag> EventObject<K> {
     /// ```
     #[inline]
     pub fn encode(self) -> u64 {
-        let generation = u64::from(self.generation) << GENERATION_SHIFT;
-        let fd = u64::from(self.fd as u32) << FD_SHIFT;
-        generation | fd | u64::from(self.kind.to_bits())
+        let [fd_0, fd_1, fd_2, fd_3] = self.fd.to_le_bytes();
+        let [generation_0, generation_1, generation_2, _] = self.generation.to_le_bytes();
+        let kind = self.kind.to_bits();
+        u64::from_le_bytes([kind, fd_0, fd_1, fd_2, fd_3, generation_0, generation_1, generation_2])
     }
 
     /// The registration that `word` stands for, or `None` where its tag is none of `K`'s. Never panics.
