@@ -31,9 +31,9 @@ tags! {
 /// [`add`](crate::Poller::add), and [`wait`](crate::Poller::wait) returns an equal one with its
 /// [readiness](Self::readiness) set.
 ///
-/// An event object names the descriptor and does not borrow it. The number goes to `epoll_ctl` or `kevent` only, which
-/// never read, write or close it. A wrong number gives wrong events and never undefined behaviour. Keep the descriptor
-/// open while it is registered, and [delete](crate::Poller::delete) it before you close it.
+/// An event object names the descriptor and does not borrow it. The number goes to `epoll_ctl` or `kevent` only,
+/// which never read, write or close it. A wrong number gives wrong events and never undefined behaviour. Keep the
+/// descriptor open while it is registered, and [delete](crate::Poller::delete) it before you close it.
 ///
 /// Two objects are equal if descriptor, kind and generation are equal. Their readiness is not compared.
 ///
@@ -80,8 +80,8 @@ impl<K: Tag> EventObject<K> {
         EventObject { fd, generation: 0, kind, readiness: Readiness::EMPTY }
     }
 
-    /// Returns the event object with a generation, which tells events of this registration from those of an earlier owner of
-    /// the number. Keeps the low [`GENERATION_BITS`] bits.
+    /// Returns the event object with a generation, which tells events of this registration from those of an earlier
+    /// owner of the number. Keeps the low [`GENERATION_BITS`] bits.
     ///
     /// ```
     /// # use pollio_core as pollio;
@@ -133,7 +133,8 @@ impl<K: Tag> EventObject<K> {
         EventObject { readiness, ..self }
     }
 
-    /// Returns whether a read would make progress. It returns data, a connection to accept, the end of the stream or an error.
+    /// Returns whether a read would make progress. It returns data, a connection to accept, the end of the stream or
+    /// an error.
     #[inline]
     pub const fn is_readable(&self) -> bool {
         self.readiness.contains(Readiness::READABLE)
@@ -160,10 +161,12 @@ impl<K: Tag> EventObject<K> {
         self.readiness.contains(Readiness::WRITE_CLOSED)
     }
 
-    /// Returns whether the descriptor has an error, which the next read or write reports. For a socket, `SO_ERROR` does too.
+    /// Returns whether the descriptor has an error, which the next read or write reports. For a socket, `SO_ERROR`
+    /// does too.
     ///
-    /// Linux: the error may be in the socket's error queue, if the program asked for one (`IP_RECVERR`, `SO_TIMESTAMPING`).
-    /// Only `recvmsg` with `MSG_ERRQUEUE` drains it ([ip(7)](https://man7.org/linux/man-pages/man7/ip.7.html)).
+    /// Linux: the error may be in the socket's error queue, if the program asked for one (`IP_RECVERR`,
+    /// `SO_TIMESTAMPING`). Only `recvmsg` with `MSG_ERRQUEUE` drains it
+    /// ([ip(7)](https://man7.org/linux/man-pages/man7/ip.7.html)).
     #[doc(alias("EPOLLERR"))]
     #[inline]
     pub const fn is_error(&self) -> bool {

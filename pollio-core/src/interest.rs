@@ -14,9 +14,9 @@ use std::ops::{BitOr, BitOrAssign};
 ///
 /// In every mode, `add` and `modify` report a descriptor that is already ready.
 ///
-/// An interest is never empty. To watch nothing, [delete](crate::Poller::delete) the descriptor. Linux reports a hang-up
-/// regardless of the interest, so an empty registration would make every wait return. To pause a connection and still hear
-/// of its hang-up, use `Interest::WRITE.edge()`.
+/// An interest is never empty. To watch nothing, [delete](crate::Poller::delete) the descriptor. Linux reports a
+/// hang-up regardless of the interest, so an empty registration would make every wait return. To pause a connection
+/// and still hear of its hang-up, use `Interest::WRITE.edge()`.
 ///
 /// ```
 /// # use pollio_core as pollio;
@@ -71,8 +71,8 @@ impl Interest {
         Interest(self.0 | other.0)
     }
 
-    /// Makes the interest edge-triggered: reports the descriptor once each time that it becomes ready or receives more data.
-    /// After each event, read or write until `WouldBlock`.
+    /// Makes the interest edge-triggered: reports the descriptor once each time that it becomes ready or receives
+    /// more data. After each event, read or write until `WouldBlock`.
     ///
     /// macOS: a pipe reports an event after each read and write at either end, also after your own.
     #[doc(alias("EPOLLET", "EV_CLEAR"))]
@@ -85,8 +85,9 @@ impl Interest {
     /// Makes the interest oneshot: reports the descriptor once and then disarms both directions until
     /// [`modify`](crate::Poller::modify) arms it again. The descriptor stays registered.
     ///
-    /// Every event uses up the arming, also a spurious one, so arm the descriptor again even after `WouldBlock`. macOS: the
-    /// event of a descriptor that is ready in both directions may lack one of the bits, so try both directions.
+    /// Every event uses up the arming, also a spurious one, so arm the descriptor again even after `WouldBlock`.
+    /// macOS: the event of a descriptor that is ready in both directions may lack one of the bits, so try both
+    /// directions.
     #[doc(alias("EPOLLONESHOT", "EV_DISPATCH", "rearm"))]
     #[inline]
     #[must_use]

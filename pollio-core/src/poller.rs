@@ -13,16 +13,18 @@ pub const MAX_EVENTS: usize = 20_000;
 ///
 /// # How to use it
 ///
-/// - **Make the descriptors non-blocking**, listeners too. An event says that an operation is likely to make progress. It
-///   may be spurious, or another thread may have been faster, and a blocking call would then stop the loop.
-/// - **Drain until `WouldBlock`** if a registration is edge-triggered: read or write until the call would block. Unread
-///   data is not reported again. A level-triggered registration may leave data for the next `wait`.
-/// - **Delete before you close** a descriptor. The kernel may reuse a closed number at once, even for a descriptor of the
-///   poller itself. A late [`delete`](Self::delete) or [`modify`](Self::modify) would then act on the new owner.
+/// - **Make the descriptors non-blocking**, listeners too. An event says that an operation is likely to make
+///   progress. It may be spurious, or another thread may have been faster, and a blocking call would then stop the
+///   loop.
+/// - **Drain until `WouldBlock`** if a registration is edge-triggered: read or write until the call would block.
+///   Unread data is not reported again. A level-triggered registration may leave data for the next `wait`.
+/// - **Delete before you close** a descriptor. The kernel may reuse a closed number at once, even for a descriptor of
+///   the poller itself. A late [`delete`](Self::delete) or [`modify`](Self::modify) would then act on the new owner.
 /// - **Always loop.** [`wait`](Self::wait) may return no event before its timeout, for example after a wake-up.
 ///
 /// A small server needs four methods: [`new`](Self::new), [`add`](Self::add), [`delete`](Self::delete) and
-/// [`wait`](Self::wait). The [guide](https://docs.rs/pollio/latest/pollio/guide/index.html) has tested recipes for more.
+/// [`wait`](Self::wait). The [guide](https://docs.rs/pollio/latest/pollio/guide/index.html) has tested recipes for
+/// more.
 ///
 /// ```
 /// # use pollio_core as pollio;
@@ -59,7 +61,7 @@ pub const MAX_EVENTS: usize = 20_000;
 /// | stream socket, TCP or Unix, that is not connected | hang-up at once | no event |
 /// | pipe without a reader | `WRITABLE` and `ERROR` | `WRITABLE` and `WRITE_CLOSED` |
 /// | pipe, edge-triggered | one event when it becomes ready or receives more | one event after each read and write at either end, also after your own and after one that fails with EAGAIN. A writer that answers each event with a small write is called again each time |
-/// | Unix stream whose peer called `shutdown(Read)` | `WRITABLE`, and the write fails with EPIPE | no event until the peer closes, and writes succeed but reach nobody. A task that waits to write needs a deadline |
+/// | Unix stream whose peer called `shutdown(Read)` | `WRITABLE`, and the write fails with EPIPE | no event until the peer closes, and writes succeed but the data is lost. A task that waits to write needs a deadline |
 /// | Unix datagram socket whose peer has closed | `WRITABLE`, and the send fails | an existing registration for reading gets no event |
 /// | Unix datagram socket without `connect`, receiver full | `WRITABLE`, and the send fails with EAGAIN. Connect the socket, or retry after a delay | `WRITABLE`, and the send fails with ENOBUFS |
 /// | error of a datagram socket | `ERROR`, with the watched direction | the watched direction without `ERROR` |
@@ -90,9 +92,9 @@ pub const MAX_EVENTS: usize = 20_000;
 ///
 /// # I/O safety
 ///
-/// An [`EventObject`] names a file descriptor and does not borrow it. pollio passes the number to `epoll_ctl` or `kevent`,
-/// which never read, write or close it. A wrong number gives wrong events and never undefined behaviour. No backend
-/// closes a registered descriptor.
+/// An [`EventObject`] names a file descriptor and does not borrow it. pollio passes the number to `epoll_ctl` or
+/// `kevent`, which never read, write or close it. A wrong number gives wrong events and never undefined behaviour. No
+/// backend closes a registered descriptor.
 ///
 /// # Implementing
 ///
@@ -113,13 +115,13 @@ pub trait Poller<K: Tag = EventKind> {
 
     /// Creates a poller that returns at most [`MAX_EVENTS`] events per wait.
     ///
-    /// It holds one file descriptor, which is close-on-exec. The descriptor is closed with the last of the poller and its
-    /// registrars (macOS: and its wakers).
+    /// It holds one file descriptor, which is close-on-exec. The descriptor is closed with the last of the poller and
+    /// its registrars (macOS: and its wakers).
     ///
     /// # Errors
     ///
-    /// EMFILE, ENFILE or ENOMEM, from [epoll_create1(2)](https://man7.org/linux/man-pages/man2/epoll_create.2.html) or
-    /// kqueue(2).
+    /// EMFILE, ENFILE or ENOMEM, from [epoll_create1(2)](https://man7.org/linux/man-pages/man2/epoll_create.2.html)
+    /// or kqueue(2).
     #[doc(alias("epoll_create", "kqueue"))]
     fn new() -> io::Result<Self>
     where
@@ -130,8 +132,8 @@ pub trait Poller<K: Tag = EventKind> {
 
     /// Creates a poller that returns at most `max_events` events per wait.
     ///
-    /// Later waits return the remaining events. Both kernels rotate through ready descriptors, so none starves. macOS: a
-    /// descriptor that is ready in both directions uses two of the `max_events`.
+    /// Later waits return the remaining events. Both kernels rotate through ready descriptors, so none starves.
+    /// macOS: a descriptor that is ready in both directions uses two of the `max_events`.
     ///
     /// ```
     /// # use pollio_core as pollio;
@@ -162,8 +164,8 @@ pub trait Poller<K: Tag = EventKind> {
         self.add_with(event, Interest::READ)
     }
 
-    /// Registers a descriptor for `interest`. If it is already ready, the next `wait` reports it, even if the registration is
-    /// edge-triggered.
+    /// Registers a descriptor for `interest`. If it is already ready, the next `wait` reports it, even if the
+    /// registration is edge-triggered.
     ///
     /// You may add a descriptor whose number was registered, closed without [`delete`](Self::delete) and then reused.
     ///
@@ -179,25 +181,26 @@ pub trait Poller<K: Tag = EventKind> {
     ///
     /// # Errors
     ///
-    /// If this fails, the poller is unchanged. macOS: if the descriptor was registered, an edge or an armed oneshot may be
-    /// reported once more.
+    /// If this fails, the poller is unchanged. macOS: if the descriptor was registered, an edge or an armed oneshot
+    /// may be reported once more.
     ///
     /// - `AlreadyExists` (EEXIST): the descriptor is registered, and keeps its user data, interest and mode. Use
-    ///   [`modify`](Self::modify). Linux: also if the number was closed and then got a duplicate of the same open file.
+    ///   [`modify`](Self::modify). Linux: also if the number was closed and then got a duplicate of the same open
+    ///   file.
     /// - EBADF: the descriptor is closed or negative.
     /// - The file cannot be watched. Read such a file without waiting.
-    ///   - Linux ([epoll_ctl(2)]): EPERM for regular files, directories and devices that cannot be polled. EINVAL for the
-    ///     poller itself. ELOOP for a cycle of pollers or more than five levels.
-    ///   - macOS (kqueue(2)): EINVAL for directories, some devices (`/dev/tty`), a cycle of pollers, and a poller that is
-    ///     watched for writing. Regular files are accepted.
+    ///   - Linux ([epoll_ctl(2)]): EPERM for regular files, directories and devices that cannot be polled. EINVAL for
+    ///     the poller itself. ELOOP for a cycle of pollers or more than five levels.
+    ///   - macOS (kqueue(2)): EINVAL for directories, some devices (`/dev/tty`), a cycle of pollers, and a poller
+    ///     that is watched for writing. Regular files are accepted.
     /// - ENOMEM. Linux: ENOSPC at the limit in `/proc/sys/fs/epoll/max_user_watches`.
     ///
     /// [epoll_ctl(2)]: https://man7.org/linux/man-pages/man2/epoll_ctl.2.html
     #[doc(alias("register", "epoll_ctl", "kevent"))]
     fn add_with(&self, event: EventObject<K>, interest: Interest) -> io::Result<()>;
 
-    /// Changes the interest, mode, kind or generation of a registration, and arms a oneshot again. If the descriptor is
-    /// ready, the next `wait` reports it, even if the registration is edge-triggered.
+    /// Changes the interest, mode, kind or generation of a registration, and arms a oneshot again. If the descriptor
+    /// is ready, the next `wait` reports it, even if the registration is edge-triggered.
     ///
     /// ```
     /// # use pollio_core as pollio;
@@ -215,14 +218,14 @@ pub trait Poller<K: Tag = EventKind> {
     ///
     /// # Errors
     ///
-    /// If this fails, user data, interest and mode are unchanged. macOS: an edge or an armed oneshot may be reported once
-    /// more.
+    /// If this fails, user data, interest and mode are unchanged. macOS: an edge or an armed oneshot may be reported
+    /// once more.
     ///
-    /// - `NotFound` (ENOENT): the descriptor is not registered. Linux: a file that epoll cannot watch gives EPERM instead, and
-    ///   the poller itself gives EINVAL.
+    /// - `NotFound` (ENOENT): the descriptor is not registered. Linux: a file that epoll cannot watch gives EPERM
+    ///   instead, and the poller itself gives EINVAL.
     /// - EBADF: the descriptor is closed or negative.
-    /// - macOS: a direction that was not watched before is refused, as by [`add_with`](Self::add_with). A file that dies
-    ///   while its mode changes, such as a revoked terminal, is then not registered.
+    /// - macOS: a direction that was not watched before is refused, as by [`add_with`](Self::add_with). A file that
+    ///   dies while its mode changes, such as a revoked terminal, is then not registered.
     /// - ENOMEM.
     #[doc(alias("reregister", "rearm", "epoll_ctl", "kevent"))]
     fn modify(&self, event: EventObject<K>, interest: Interest) -> io::Result<()>;
@@ -231,9 +234,9 @@ pub trait Poller<K: Tag = EventKind> {
     /// [generation](EventObject::is_generation) tells such an event.
     ///
     /// Delete a descriptor before you close it. Closing also removes the registration, with one exception. Linux: a
-    /// registration lives as long as the open file. A duplicate (`dup`, `try_clone`), a forked child, a copy in flight
-    /// (`SCM_RIGHTS`) or another thread's blocked read may hold the file open. Such a ghost reports events under the
-    /// closed number. It cannot be deleted, because its descriptor is closed
+    /// registration lives as long as the open file. A duplicate (`dup`, `try_clone`), a forked child, a copy in
+    /// flight (`SCM_RIGHTS`) or another thread's blocked read may hold the file open. Such a ghost reports events
+    /// under the closed number. It cannot be deleted, because its descriptor is closed
     /// ([epoll(7)](https://man7.org/linux/man-pages/man7/epoll.7.html), question 6).
     ///
     /// ```
@@ -252,25 +255,28 @@ pub trait Poller<K: Tag = EventKind> {
     ///
     /// # Errors
     ///
-    /// - `NotFound` (ENOENT): the descriptor is not registered. Linux: a file that epoll cannot watch gives EPERM instead, and
-    ///   the poller itself gives EINVAL.
+    /// - `NotFound` (ENOENT): the descriptor is not registered. Linux: a file that epoll cannot watch gives EPERM
+    ///   instead, and the poller itself gives EINVAL.
     /// - EBADF: the descriptor is closed or negative.
     #[doc(alias("deregister", "remove", "epoll_ctl", "kevent"))]
     fn delete(&self, fd: RawFd) -> io::Result<()>;
 
-    /// Waits until a descriptor is ready, a waker fires or the timeout expires. Returns at most one event per registration.
+    /// Waits until a descriptor is ready, a waker fires or the timeout expires. Returns at most one event per
+    /// registration.
     ///
-    /// If `timeout_ms` is negative, blocks until something happens. If it is 0, returns at once. Otherwise waits at most that
-    /// many milliseconds.
+    /// If `timeout_ms` is negative, blocks until something happens. If it is 0, returns at once. Otherwise waits at
+    /// most that many milliseconds.
     ///
-    /// - **Timeouts.** `wait` never returns early because of a timeout, and late only by the timer slack of the system. The
-    ///   time that the computer is suspended is not counted.
-    /// - **Empty results.** The vector is empty if the timeout expires. It may also be empty after a wake-up, or if the user
-    ///   data of an event does not decode to a kind of `K`.
-    /// - **Signals.** `EINTR` is handled: after a signal, `wait` continues with the remaining time. To end it from a signal
-    ///   handler, call [`Wakeup::wake`] there, which is async-signal-safe.
-    /// - **Allocation.** `wait` allocates only the vector that it returns. [`wait_into`](Self::wait_into) reuses yours.
-    /// - macOS: if a batch is full between the two directions of a descriptor, the next `wait` returns the second one.
+    /// - **Timeouts.** `wait` never returns early because of a timeout, and late only by the timer slack of the
+    ///   system. The time that the computer is suspended is not counted.
+    /// - **Empty results.** The vector is empty if the timeout expires. It may also be empty after a wake-up, or if
+    ///   the user data of an event does not decode to a kind of `K`.
+    /// - **Signals.** `EINTR` is handled: after a signal, `wait` continues with the remaining time. To end it from a
+    ///   signal handler, call [`Wakeup::wake`] there, which is async-signal-safe.
+    /// - **Allocation.** `wait` allocates only the vector that it returns. [`wait_into`](Self::wait_into) reuses
+    ///   yours.
+    /// - macOS: if a batch is full between the two directions of a descriptor, the next `wait` returns the second
+    ///   one.
     ///
     /// # Errors
     ///
@@ -285,14 +291,15 @@ pub trait Poller<K: Tag = EventKind> {
         Ok(events)
     }
 
-    /// Does the same as [`wait`](Self::wait) with your vector, which it clears and then fills. Returns the number of events.
-    /// Allocates only to grow the vector.
+    /// Does the same as [`wait`](Self::wait) with your vector, which it clears and then fills. Returns the number of
+    /// events. Allocates only to grow the vector.
     ///
     /// `None` blocks. Any duration is accepted; several system calls serve a timeout that is too long for one.
     ///
-    /// Linux: a timeout with a fraction of a millisecond needs `epoll_pwait2` (Linux 5.11). If the kernel (ENOSYS) or a seccomp
-    /// filter (EPERM) refuses this call, timeouts are rounded up to whole milliseconds. A seccomp filter that *kills* the
-    /// process on an unknown call leaves no way to fall back. Under such a filter, use whole milliseconds only.
+    /// Linux: a timeout with a fraction of a millisecond needs `epoll_pwait2` (Linux 5.11). If the kernel (ENOSYS) or
+    /// a seccomp filter (EPERM) refuses this call, timeouts are rounded up to whole milliseconds. A seccomp filter
+    /// that *kills* the process on an unknown call leaves no way to fall back. Under such a filter, use whole
+    /// milliseconds only.
     ///
     /// ```
     /// # use pollio_core as pollio;
@@ -319,13 +326,27 @@ pub trait Poller<K: Tag = EventKind> {
     fn wait_into(&mut self, events: &mut Vec<EventObject<K>>, timeout: Option<Duration>)
     -> io::Result<usize>;
 
-    /// Ends the wait that is in progress, or else the next one.
+    /// Returns a handle that ends a `wait` from any thread. All calls return the same waker.
+    ///
+    /// ```
+    /// # use pollio_core as pollio;
+    /// # use std::{io, thread};
+    /// use pollio::{Poller, Wakeup};
+    ///
+    /// # fn example(poller: &mut impl Poller) -> io::Result<()> {
+    /// let waker = poller.waker()?;
+    /// thread::spawn(move || waker.wake());
+    /// poller.wait(-1)?; // the wake-up ends it
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
-    /// Returns the error of the system call. None is expected. After an error, the next `wake` tries again. A call that
-    /// coalesced with the failed one is lost too, although it returned `Ok`.
-    #[doc(alias("notify"))]
+    /// - Linux: the first call opens an [eventfd(2)](https://man7.org/linux/man-pages/man2/eventfd.2.html), and fails
+    ///   with EMFILE, ENFILE or ENOMEM, or as [`add`](Self::add) does.
+    /// - macOS: ENOMEM.
+    #[doc(alias("wake", "notify", "eventfd"))]
     fn waker(&self) -> io::Result<Self::Waker>
     where
         Self: Sized;
@@ -356,17 +377,18 @@ pub trait Poller<K: Tag = EventKind> {
 /// - **No wake-up is lost.** Memory writes before `wake` are visible after the `wait` that it ends.
 /// - **Async-signal-safe.** A signal handler may call `wake`, which may change `errno` there.
 /// - A waker may outlive its poller. It then does nothing.
-/// - Do not use a waker or a poller in a forked child. Linux: the child shares the epoll instance and the eventfd, so it
-///   wakes the parent or consumes its wake-ups. macOS: a kqueue is not inherited, so its number may refer to something
-///   else (kqueue(2)).
+/// - Do not use a waker or a poller in a forked child. Linux: the child shares the epoll instance and the eventfd, so
+///   it wakes the parent or consumes its wake-ups. macOS: a kqueue is not inherited, so its number may refer to
+///   something else (kqueue(2)).
 #[doc(alias("notify"))]
 pub trait Wakeup {
-    /// Ends the wait that is under way, or the next one.
+    /// Ends the wait that is in progress, or else the next one.
     ///
     /// # Errors
     ///
-    /// None is expected; the system call's own if it fails, and then the next `wake` tries again. One that
-    /// coalesced with it meanwhile has failed too.
+    /// Returns the error of the system call. None is expected. After an error, the next `wake` tries again. A call
+    /// that coalesced with the failed one is lost too, although it returned `Ok`.
+    #[doc(alias("notify"))]
     fn wake(&self) -> io::Result<()>;
 }
 

@@ -7,8 +7,8 @@
 /// [`tags!`](crate::tags) defines others. If you number your kinds, use `u8`.
 ///
 /// `from_bits(to_bits(x)) == Some(x)` holds for every `x`. A type that breaks this rule loses events or receives them
-/// under another kind, but cannot cause undefined behaviour. Neither function may panic. A panic unwinds through `wait`
-/// and loses the rest of the batch, including a pending wake-up.
+/// under another kind, but cannot cause undefined behaviour. Neither function may panic. A panic unwinds through
+/// `wait` and loses the rest of the batch, including a pending wake-up.
 ///
 /// ```
 /// # use pollio_core as pollio;
@@ -46,9 +46,9 @@ impl Tag for u8 {
 
 /// Defines an enum of kinds and implements [`Tag`] for it.
 ///
-/// Every variant needs an explicit, unique value from 0 to 255. The enum and its variants may have docs and attributes,
-/// except `cfg`. The macro adds `Clone`, `Copy` and `#[repr(u8)]`, so leave these out. Derive `Debug`, `PartialEq`, `Eq` and
-/// `Hash` as you need them.
+/// Every variant needs an explicit, unique value from 0 to 255. The enum and its variants may have docs and
+/// attributes, except `cfg`. The macro adds `Clone`, `Copy` and `#[repr(u8)]`, so leave these out. Derive `Debug`,
+/// `PartialEq`, `Eq` and `Hash` as you need them.
 ///
 /// ```
 /// # use pollio_core as pollio;
