@@ -33,7 +33,7 @@ pub const MAX_EVENTS: usize = 20_000;
 ///
 /// use pollio::{EventKind, EventObject, Poller};
 ///
-/// /// Works on any backend. `&mut dyn Poller` would do too.
+/// /// Works with any backend.
 /// fn serve(poller: &mut impl Poller, listener: RawFd) -> io::Result<()> {
 ///     poller.add(EventObject::server(listener))?;
 ///     loop {
@@ -46,6 +46,8 @@ pub const MAX_EVENTS: usize = 20_000;
 ///     }
 /// }
 /// ```
+///
+/// A `Box<dyn Poller>` works too. Take its waker and its registrar before you box it.
 ///
 /// # Platform differences
 ///
