@@ -27,12 +27,12 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 const LIMITS: [Limit; 8] = [
     Limit { subject: "pollio wait, unread", at: Ready(0), instructions: 42.0 },
     Limit { subject: "pollio wait, unread", at: Ready(1), instructions: 230.0 },
-    Limit { subject: "pollio wait, unread", at: FurtherEvent, instructions: 17.0 },
+    Limit { subject: "pollio wait, unread", at: FurtherEvent, instructions: 23.0 },
     Limit { subject: "pollio wait_into, unread", at: Ready(0), instructions: 42.0 },
-    Limit { subject: "pollio wait_into, unread", at: Ready(1), instructions: 90.0 },
-    Limit { subject: "pollio wait_into, unread", at: FurtherEvent, instructions: 16.0 },
-    Limit { subject: "pollio add, delete", at: Ready(0), instructions: 50.0 },
-    Limit { subject: "pollio wake", at: Ready(0), instructions: 12.0 },
+    Limit { subject: "pollio wait_into, unread", at: Ready(1), instructions: 76.0 },
+    Limit { subject: "pollio wait_into, unread", at: FurtherEvent, instructions: 23.0 },
+    Limit { subject: "pollio add, delete", at: Ready(0), instructions: 34.0 },
+    Limit { subject: "pollio wake", at: Ready(0), instructions: 8.0 },
 ];
 
 struct Limit {
