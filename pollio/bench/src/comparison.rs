@@ -102,7 +102,7 @@ struct Sampler {
     run: TimedLoop,
     /// The number of iterations in a sample.
     times: usize,
-    /// The time of one iteration, for each round.
+    /// The time of one iteration in each round.
     nanoseconds: Vec<f64>,
 }
 

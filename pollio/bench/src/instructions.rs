@@ -116,7 +116,7 @@ fn count(gate: bool) -> Outcome<()> {
     if gate && exceeded > 0 { Err(format!("{exceeded} counts exceed their limits").into()) } else { Ok(()) }
 }
 
-/// The instructions of one call, for each number of ready descriptors.
+/// The instructions of one call, by the number of ready descriptors.
 struct Cost {
     subject: Subject,
     counts: Vec<(usize, f64)>,
