@@ -17,10 +17,16 @@ use crate::sys::{self, borrow};
 const MARK: c_int = 6;
 
 pub(crate) fn shutdown(fd: RawFd, how: c_int) -> Result<(), Errno> {
-    sys::shutdown(fd, how)?;
-    if how != SHUT_RD {
-        // The socket is open: the call above has succeeded.
-        let _ = sys::set_socket_priority(fd, MARK);
+    // The mark comes first, because the edge comes before the system call returns.
+    let before = if how == SHUT_RD { None } else { sys::socket_priority(fd) };
+    if before.is_some() {
+        sys::set_socket_priority(fd, MARK)?;
+    }
+    if let Err(error) = sys::shutdown(fd, how) {
+        if let Some(before) = before {
+            sys::set_socket_priority(fd, before)?;
+        }
+        return Err(error);
     }
     if how != SHUT_WR {
         drop_received(fd);
