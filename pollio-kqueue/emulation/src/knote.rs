@@ -18,8 +18,8 @@ impl Key {
         Key { ident: change.ident, filter: change.filter }
     }
 
-    /// The descriptor and its side, for the filters that have one. Uses the low bits of the ident, as `fp_lookup`
-    /// does.
+    /// The descriptor and the side that the filter watches. `None` for EVFILT_USER. Uses the low bits of the ident, as
+    /// `fp_lookup` does.
     pub(crate) fn file(self) -> Option<(RawFd, Side)> {
         match self.filter {
             EVFILT_READ => Some((self.ident as RawFd, Side::Read)),

@@ -1,4 +1,4 @@
-//! kqueue(2) and kevent(2) on Linux, as XNU behaves, for the tests of `pollio-kqueue`.
+//! kqueue(2) and kevent(2) on Linux, with the rules of XNU. The tests of `pollio-kqueue` run on it.
 //!
 //! Names, types and numbers are those of `libc` on Apple's systems. `use pollio_kqueue_emulation as os` can replace
 //! `use libc as os`. The `README.md` describes the design, and lists what differs from macOS. Tests use [`control`] to

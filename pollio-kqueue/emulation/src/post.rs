@@ -67,8 +67,8 @@ impl State {
         kind.evaluate(knote, fd, side, queued)
     }
 
-    /// As [`evaluate`](Self::evaluate), for `f_attach`, `f_touch` and `f_process`. If the file is a kqueue, it has lost the
-    /// events of the files that were closed since: `knote_fdclose` would have dropped them.
+    /// Does the same where XNU calls `f_attach`, `f_touch` or `f_process`. If the file is a kqueue, this first drops the
+    /// events of files that were closed since, because `knote_fdclose` would have dropped them.
     pub(crate) fn evaluate_afresh(&mut self, kq: RawFd, key: Key) -> Option<isize> {
         let (fd, _) = key.file()?;
         self.drop_closed_files(fd);

@@ -59,7 +59,7 @@ impl State {
         self.kqueue(kq)
     }
 
-    /// As [`open_kqueue`](Self::open_kqueue), for a number that has been checked in the same call.
+    /// Returns a kqueue whose number has been checked in the same call.
     pub(crate) fn kqueue(&mut self, kq: RawFd) -> Result<&mut Kqueue, Errno> {
         self.kqueues.get_mut(&kq).ok_or(Errno::BADF)
     }
@@ -155,7 +155,7 @@ impl State {
         true
     }
 
-    /// As above, for all files that have an event in the kqueue.
+    /// Calls [`drop_if_closed`](Self::drop_if_closed) on each file that has an event in the kqueue.
     pub(crate) fn drop_closed_files(&mut self, kq: RawFd) {
         let queued = self.kqueues.get(&kq).map(Kqueue::queued).unwrap_or_default();
         for (fd, _) in queued.into_iter().filter_map(Key::file) {

@@ -104,7 +104,7 @@ impl State {
         has_shut_down_writing(self.fd) || self.has_sent_fin()
     }
 
-    /// As above for TCP, also if another process or a raw system call shut the socket down.
+    /// Returns whether a TCP socket has been shut down for writing, also by another process or a raw system call.
     fn has_sent_fin(&self) -> bool {
         /// FIN_WAIT1, FIN_WAIT2, TIME_WAIT, LAST_ACK and CLOSING of Linux's tcp_states.h.
         const STATES: [u8; 5] = [4, 5, 6, 9, 11];
