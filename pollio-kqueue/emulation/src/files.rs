@@ -153,8 +153,8 @@ impl Files {
         }
         self.serial = self.serial.wrapping_add(1);
         let token = Token { fd, serial: self.serial };
-        let file = if is_kqueue { self.open_kqueue(token)? } else { self.open_file(token)? };
-        self.open.insert(fd, file);
+        let file = if is_kqueue { self.open_kqueue(token) } else { self.open_file(token) };
+        self.open.insert(fd, file.inspect_err(|_| self.edges.forget(fd))?);
         Ok(())
     }
 
@@ -188,16 +188,15 @@ impl Files {
         };
         let is_pipe = matches!(kind, FileKind::Pipe(_));
         let watch = if is_pipe { Watch::OtherEnd } else { Watch::Sides };
-        let watched = self.edges.watch(token, watch).inspect_err(|_| self.edges.forget(token.fd));
-        let identity = match watched {
+        let no_memory = |error| if error == Errno::NOSPC { Errno::NOMEM } else { error };
+        let identity = match self.edges.watch(token, watch) {
             Ok(()) => Identity::Watched,
             Err(Errno::PERM) if kind == FileKind::Regular => Identity::Inode(stat.st_dev, stat.st_ino),
             Err(Errno::PERM) => return Err(Errno::INVAL),
-            Err(Errno::NOSPC) => return Err(Errno::NOMEM),
-            Err(error) => return Err(error),
+            Err(error) => return Err(no_memory(error)),
         };
         let pipe = match is_pipe {
-            true => Some(self.edges.watch_pipe(token.fd).inspect_err(|_| self.edges.forget(token.fd))?),
+            true => Some(self.edges.watch_pipe(token.fd).map_err(no_memory)?),
             false => None,
         };
         Ok(File { token, identity, kind, pipe })

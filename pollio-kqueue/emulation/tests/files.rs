@@ -6,6 +6,8 @@ mod common;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use common::*;
 use pollio_kqueue_emulation::*;
@@ -215,17 +217,55 @@ fn evaluating_a_pipe_reads_nothing_from_it() {
     assert_eq!(all, b"data");
 }
 
+/// Opens a new FIFO for the first use, then for the second, and so on.
+fn fifo<const N: usize>(uses: [OFlags; N]) -> [impl FnOnce() -> File; N] {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let name = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    let path = std::env::temp_dir().join(format!("pollio-kqueue-emulation-fifo-{}-{}", name.0, name.1));
+    mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    // Opening by way of this descriptor works after the name is gone.
+    let fifo = rustix::fs::open(&path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let fifo = Arc::new(fifo);
+    uses.map(|flags| {
+        let fifo = fifo.clone();
+        move || {
+            let path = format!("/proc/self/fd/{}", fifo.as_raw_fd());
+            File::from(
+                rustix::fs::open(path, flags | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()).unwrap(),
+            )
+        }
+    })
+}
+
 #[test]
 fn a_fifo_is_a_pipe() {
-    let path = std::env::temp_dir().join(format!("pollio-kqueue-emulation-{}", std::process::id()));
-    mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
-    let fifo = rustix::fs::open(&path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).map(File::from);
-    std::fs::remove_file(&path).unwrap();
-    let (kq, mut fifo) = (Kq::new(), fifo.unwrap());
+    let [open] = fifo([OFlags::RDWR]);
+    let (kq, mut fifo) = (Kq::new(), open());
     kq.change(&[edge(&fifo, EVFILT_READ), edge(&fifo, EVFILT_WRITE)]).unwrap();
     assert_eq!(kq.event().filter, EVFILT_WRITE);
     fifo.write_all(b"x").unwrap();
     assert_eq!(filters(&kq.events()), [EVFILT_WRITE, EVFILT_READ]);
+}
+
+/// No filter takes EV_EOF out of `kn_flags`.
+#[test]
+fn eof_stays_in_the_flags_after_a_new_writer_comes() {
+    let [reader, first, second] = fifo([OFlags::RDONLY, OFlags::WRONLY, OFlags::WRONLY]);
+    let (kq, mut reader) = (Kq::new(), reader());
+    kq.change(&[add(&reader, EVFILT_READ)]).unwrap();
+    kq.silent();
+    drop(first());
+    assert_eq!(found(&kq), (EV_EOF, 0));
+    let mut writer = second();
+    kq.silent();
+    writer.write_all(b"x").unwrap();
+    assert_eq!(found(&kq), (EV_EOF, 1));
+    take(&mut reader, 1);
+    kq.silent();
+    kq.change(&[on(&reader, EVFILT_READ, EV_DELETE), add(&reader, EVFILT_READ)]).unwrap();
+    writer.write_all(b"x").unwrap();
+    assert_eq!(found(&kq), (0, 1));
 }
 
 #[test]
