@@ -56,6 +56,14 @@ pub(crate) enum PipeEdge {
     Any,
 }
 
+/// Where edges are to be taken.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pending {
+    pub(crate) reads: bool,
+    pub(crate) writes: bool,
+    pub(crate) pipes: bool,
+}
+
 /// Edges come from edge-triggered epolls, and for pipes from inotify.
 ///
 /// An epoll does not say which side of a file an edge comes from, so each side has its own. An epoll does not keep a
@@ -90,6 +98,7 @@ impl Edges {
             // An epoll always reports HUP and ERR.
             Watch::OtherEnd | Watch::Identity => [epoll::EventFlags::empty(); 2],
         };
+        // `post_edges` relies on this order.
         for (side, flags) in [(Side::Read, reads), (Side::Write, writes)] {
             let flags = flags | epoll::EventFlags::ET;
             let (epoll, file) = (self.epoll(side), borrow(token.fd)?);
@@ -135,12 +144,12 @@ impl Edges {
         let _ = inotify::remove_watch(&self.pipes, pipe.0);
     }
 
-    /// Takes as many edges as `room` can hold, and returns their files.
+    /// Takes edges, as many as `room` can hold, and returns their files. May miss edges that [`poll`](Self::poll) reports.
     pub(crate) fn take<'a>(
         &self,
         side: Side,
         room: &'a mut [MaybeUninit<epoll::Event>],
-    ) -> impl ExactSizeIterator<Item = Token> + use<'a> {
+    ) -> impl Iterator<Item = Token> + use<'a> {
         let now = Timespec::default();
         let taken = match epoll::wait(self.epoll(side), room, Some(&now)) {
             Ok((taken, _)) => &*taken,
@@ -164,10 +173,26 @@ impl Edges {
         })
     }
 
+    /// Returns where edges are to be taken.
+    ///
+    /// With a timeout of 0, epoll_wait(2) does not take the epoll's lock to find out. It may see nothing while another
+    /// thread polls the epoll. poll(2) takes the lock (`ep_events_available` and `__ep_eventpoll_poll` in Linux's
+    /// eventpoll.c).
+    pub(crate) fn poll(&self) -> Pending {
+        self.poll_until(Some(&Timespec::default()))
+    }
+
     /// Sleeps until there is an edge to take.
     pub(crate) fn sleep(&self) {
-        let readable = |fd| PollFd::new(fd, PollFlags::IN);
         // The one thread that calls this has all its signals blocked.
-        let _ = poll(&mut [readable(&self.reads), readable(&self.writes), readable(&self.pipes)], None);
+        self.poll_until(None);
+    }
+
+    fn poll_until(&self, timeout: Option<&Timespec>) -> Pending {
+        let mut fds = [&self.reads, &self.writes, &self.pipes].map(|fd| PollFd::new(fd, PollFlags::IN));
+        // Fails only if a signal comes while it sleeps.
+        let _ = poll(&mut fds, timeout);
+        let [reads, writes, pipes] = fds.map(|fd| fd.revents().contains(PollFlags::IN));
+        Pending { reads, writes, pipes }
     }
 }

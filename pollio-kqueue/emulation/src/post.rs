@@ -3,7 +3,7 @@
 use std::mem::MaybeUninit;
 use std::os::fd::RawFd;
 
-use crate::edges::{PipeEdge, Side};
+use crate::edges::{PipeEdge, Side, Token};
 use crate::files::{ListId, Member};
 use crate::knote::Key;
 use crate::queue::Kqueue;
@@ -12,29 +12,43 @@ use crate::state::State;
 impl State {
     /// Posts all pending edges.
     ///
-    /// The writing sides come first, as in `soisdisconnected` (uipc_socket2.c): it wakes the writer before the reader.
+    /// The writing side of a file comes before its reading side, as in `soisdisconnected` (uipc_socket2.c). An event
+    /// reaches the epoll of the writing sides first, because a file was added to that epoll last. So if a read edge has
+    /// been taken, the write edge of the same event can be taken.
     pub(crate) fn post_edges(&mut self) {
         let edges = self.edges.clone();
-        let mut room = [MaybeUninit::uninit(); 64];
-        for side in [Side::Write, Side::Read] {
-            loop {
-                let tokens = edges.take(side, &mut room);
-                if tokens.len() == 0 {
-                    break;
+        let mut pending = edges.poll();
+        while pending.reads || pending.writes || pending.pipes {
+            let mut room = [MaybeUninit::uninit(); 64];
+            let reads = edges.take(Side::Read, &mut room);
+            while edges.poll().writes {
+                let mut room = [MaybeUninit::uninit(); 64];
+                for token in edges.take(Side::Write, &mut room) {
+                    self.post_side(token, Side::Write);
                 }
-                for token in tokens {
-                    if let Some(list) = self.files.list_of_edge(token, side) {
-                        self.post(list);
+            }
+            for token in reads {
+                self.post_side(token, Side::Read);
+            }
+            let mut room = [MaybeUninit::uninit(); 1024];
+            for edge in edges.take_pipes(&mut room) {
+                match edge {
+                    PipeEdge::One(pipe) => self.post(ListId::Pipe(pipe)),
+                    PipeEdge::Any => {
+                        for pipe in self.files.pipes() {
+                            self.post(pipe);
+                        }
                     }
                 }
             }
+            pending = edges.poll();
         }
-        let mut room = [MaybeUninit::uninit(); 1024];
-        for edge in edges.take_pipes(&mut room) {
-            match edge {
-                PipeEdge::One(pipe) => self.post(ListId::Pipe(pipe)),
-                PipeEdge::Any => self.files.pipes().into_iter().for_each(|pipe| self.post(pipe)),
-            }
+    }
+
+    /// Posts one side of a file, unless the edge is of a file that has had the number before.
+    fn post_side(&mut self, token: Token, side: Side) {
+        if let Some(list) = self.files.list_of_edge(token, side) {
+            self.post(list);
         }
     }
 
