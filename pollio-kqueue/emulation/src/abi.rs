@@ -2,8 +2,7 @@
 
 pub use libc::{
     EACCES, EAGAIN, EBADF, EEXIST, EFAULT, EINTR, EINVAL, EMFILE, ENFILE, ENOENT, ENOMEM, ENOTSUP, EPERM,
-    EPIPE, ESRCH, ETIMEDOUT, F_GETFD, F_SETFD, FD_CLOEXEC, c_int, c_long, c_void, close, fcntl, time_t,
-    timespec,
+    EPIPE, ESRCH, ETIMEDOUT, F_GETFD, F_SETFD, FD_CLOEXEC, c_int, c_long, c_void, close, fcntl, timespec,
 };
 
 /// A change for the kernel, or an event from the kernel.

@@ -33,9 +33,6 @@ impl Deadline {
         let Deadline::At(at) = self else { return None };
         let remaining = at.saturating_duration_since(Instant::now());
         // `new` accepts at most INT32_MAX seconds.
-        Some(timespec {
-            tv_sec: remaining.as_secs() as libc::time_t,
-            tv_nsec: remaining.subsec_nanos() as libc::c_long,
-        })
+        Some(timespec { tv_sec: remaining.as_secs() as _, tv_nsec: remaining.subsec_nanos() as _ })
     }
 }

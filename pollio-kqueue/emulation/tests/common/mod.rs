@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use pollio_kqueue_emulation::{
     EV_ADD, EV_CLEAR, EV_DELETE, EV_DISABLE, EV_DISPATCH, EV_ENABLE, EV_EOF, EV_ERROR, EV_ONESHOT,
-    EV_RECEIPT, EVFILT_USER, NOTE_TRIGGER, c_long, kevent, kqueue, time_t, timespec,
+    EV_RECEIPT, EVFILT_USER, NOTE_TRIGGER, kevent, kqueue, timespec,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -136,7 +136,7 @@ pub fn call(
 }
 
 pub fn time(timeout: Duration) -> timespec {
-    timespec { tv_sec: timeout.as_secs() as time_t, tv_nsec: timeout.subsec_nanos() as c_long }
+    timespec { tv_sec: timeout.as_secs() as _, tv_nsec: timeout.subsec_nanos() as _ }
 }
 
 pub fn nothing() -> kevent {
