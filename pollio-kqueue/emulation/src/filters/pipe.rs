@@ -10,9 +10,6 @@ use crate::knote::Knote;
 use crate::probe::{poll_now, readable_bytes, saturate};
 use crate::sys::borrow;
 
-/// A write of at most this many bytes is atomic in XNU.
-const PIPE_BUF: isize = 512;
-
 /// What the descriptor is open for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Pipe {
@@ -31,11 +28,11 @@ impl Pipe {
         match side {
             Side::Read if self.reads => {
                 let data = readable_bytes(fd);
-                (seen.contains(PollFlags::IN) && data >= low_watermark(knote, fd, 1)).then_some(data)
+                (seen.contains(PollFlags::IN) && data >= low_watermark(knote, fd)).then_some(data)
             }
             Side::Write if self.writes => {
                 let data = size(fd) - readable_bytes(fd);
-                (seen.contains(PollFlags::OUT) && data >= low_watermark(knote, fd, PIPE_BUF)).then_some(data)
+                (seen.contains(PollFlags::OUT) && data >= low_watermark(knote, fd)).then_some(data)
             }
             // The wrong end (EVFILTID_PIPE_N) is active only if the other end is gone.
             _ => None,
@@ -43,12 +40,10 @@ impl Pipe {
     }
 }
 
-/// `filt_pipelowwat`: at most what the pipe can hold, at least `default`.
-fn low_watermark(knote: &Knote, fd: RawFd, default: isize) -> isize {
-    match knote.low_watermark() {
-        None => default,
-        Some(mark) => mark.max(default).min(size(fd)),
-    }
+/// `filt_pipelowwat`: at most what the pipe can hold. Its least values are 1 for reading and 512 for writing (PIPE_BUF).
+/// IN and OUT imply as much, because Linux writes to a pipe by the page.
+fn low_watermark(knote: &Knote, fd: RawFd) -> isize {
+    knote.low_watermark().map_or(0, |mark| mark.min(size(fd)))
 }
 
 /// MAX_PIPESIZE
