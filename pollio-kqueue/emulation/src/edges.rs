@@ -144,7 +144,8 @@ impl Edges {
         let _ = inotify::remove_watch(&self.pipes, pipe.0);
     }
 
-    /// Takes edges, as many as `room` can hold, and returns their files. May miss edges that [`poll`](Self::poll) reports.
+    /// Takes edges, as many as `room` can hold, and returns their files. May miss edges that [`poll`](Self::poll)
+    /// reports.
     pub(crate) fn take<'a>(
         &self,
         side: Side,

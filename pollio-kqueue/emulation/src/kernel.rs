@@ -35,8 +35,8 @@ pub(crate) fn boot() {
     KERNEL.get_or_init(Kernel::new);
 }
 
-/// The kernel of this process. A forked child has none: it does not inherit kqueues, and another thread of the parent may
-/// have held the lock.
+/// The kernel of this process. A forked child has none, because it does not inherit kqueues, and another thread of the
+/// parent may have held the lock.
 fn kernel() -> Result<&'static Kernel, Errno> {
     let kernel = KERNEL.get_or_init(Kernel::new).as_ref().map_err(|error| *error)?;
     if kernel.pid == getpid() { Ok(kernel) } else { Err(Errno::BADF) }

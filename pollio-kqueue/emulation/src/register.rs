@@ -24,8 +24,8 @@ const EVFILT_SYSCOUNT: i16 = 18;
 const MAX_NESTED_KQ: u16 = 10;
 
 impl State {
-    /// `kevent_internal`: a change that fails or asks for a receipt takes a place among the events. Without a free place,
-    /// a receipt is dropped, and a failure ends the list and is the error of the call.
+    /// `kevent_internal`: a change that fails or asks for a receipt takes a place among the events. Without a free
+    /// place, a receipt is dropped, and a failure ends the list and is the error of the call.
     pub(crate) fn apply(
         &mut self,
         kq: RawFd,
