@@ -5,13 +5,14 @@
 //! and a test of this crate holds the two together.
 #![cfg(any(target_os = "linux", target_os = "macos"))]
 
+pub mod assertions;
 pub mod audit;
 pub mod backend;
 pub mod cases;
 pub mod fds;
 pub mod interests;
 pub mod processes;
-pub mod verdicts;
+pub mod threads;
 
 pub use backend::{Backend, Kernel};
 
@@ -71,7 +72,7 @@ macro_rules! suite {
                 closing_while_another_thread_waits_ends_the_registration,
                 a_copy_in_a_child_keeps_a_closed_fd_registered_on_epoll_only,
             ]
-            kinds: [
+            file_types: [
                 a_regular_file_is_eperm_on_epoll_and_ready_on_kqueue,
                 a_directory_is_refused,
                 a_device_that_cannot_be_polled_is_refused,
@@ -118,7 +119,7 @@ macro_rules! suite {
                 pollers_nest_to_some_depth,
                 poll_says_whether_a_poller_has_events,
             ]
-            process: [
+            forks: [
                 a_forked_child_that_drops_the_poller_leaves_the_parents,
                 a_started_program_that_closes_the_poller_leaves_the_parents,
                 a_childs_own_fd_is_told_of_in_the_parent_on_epoll_only,
@@ -222,12 +223,12 @@ macro_rules! suite {
                 a_loop_that_only_writes_gets_to_the_error_of_a_datagram,
             ]
             #[cfg(target_os = "linux")]
-            oob: [
+            priority: [
                 an_out_of_band_byte_is_priority,
                 priority_has_modes,
             ]
             #[cfg(target_os = "linux")]
-            linux: [
+            linux_fds: [
                 an_eventfd_is_ready_as_its_counter_is,
                 a_timerfd_is_readable_when_its_time_has_come,
                 a_signalfd_is_readable_while_a_signal_is_pending,

@@ -10,22 +10,19 @@ use std::time::{Duration, Instant};
 use pollio_core::{EventKind, EventObject, Poller};
 use rlimit::Resource;
 
-use crate::backend::{left_out, poller};
+use crate::assertions::{assert_errno, assert_silent, only_event};
+use crate::backend::poller;
 use crate::fds::{ready_pair, replace, unix_pair};
 use crate::processes::{isolated, open_fds};
-use crate::verdicts::{assert_errno, only, silent};
 use crate::{Backend, Kernel};
 
 /// A new poller has nothing to report.
 pub fn a_new_poller_is_silent<B: Backend>() {
-    silent(&mut poller::<B, EventKind>());
+    assert_silent(&mut poller::<B, EventKind>());
 }
 
 /// A poller costs one fd, which it gives back when it is dropped.
 pub fn a_poller_costs_one_fd<B: Backend>() {
-    if left_out::<B>(&[Kernel::LibKqueue], "what fds it has is its own business") {
-        return;
-    }
     isolated(|| {
         // What a process opens once and for all is open now.
         drop(poller::<B, EventKind>());
@@ -64,9 +61,6 @@ pub fn its_fds_are_closed_on_exec<B: Backend>() {
 /// With no fd left a poller is EMFILE, and so is the waker of one that needs an fd for it; nothing is leaked, and
 /// with an fd to spare both work.
 pub fn a_full_fd_table_is_emfile<B: Backend>() {
-    if left_out::<B>(&[Kernel::LibKqueue], "what fds it has is its own business") {
-        return;
-    }
     isolated(|| {
         // What a process opens once and for all is open now.
         let existing = poller::<B, EventKind>();
@@ -95,7 +89,7 @@ pub fn a_full_fd_table_is_emfile<B: Backend>() {
         files.pop();
         assert_eq!(open_fds(), full, "refused, and leaked nothing");
         let mut poller = poller::<B, EventKind>();
-        silent(&mut poller);
+        assert_silent(&mut poller);
         drop(poller);
         assert_eq!(open_fds(), full);
         existing.waker().unwrap();
@@ -104,9 +98,6 @@ pub fn a_full_fd_table_is_emfile<B: Backend>() {
 
 /// A hundred thousand pollers, one after the other, leave no fd.
 pub fn a_hundred_thousand_pollers_leave_no_fd<B: Backend>() {
-    if left_out::<B>(&[Kernel::LibKqueue], "it keeps fds of its own, and not always as many") {
-        return;
-    }
     isolated(|| {
         drop(poller::<B, EventKind>());
         let before = open_fds();
@@ -129,9 +120,6 @@ pub fn a_hundred_thousand_pollers_leave_no_fd<B: Backend>() {
 
 /// 0 is an fd as any other: a poller may have it, and an fd that has it is watched.
 pub fn fd_0_is_an_fd_like_any_other<B: Backend>() {
-    if left_out::<B>(&[Kernel::LibKqueue], "it keeps fds of its own, and not always as many") {
-        return;
-    }
     isolated(|| {
         nix::unistd::close(0).unwrap();
         let mut first = poller::<B, EventKind>();
@@ -141,9 +129,9 @@ pub fn fd_0_is_an_fd_like_any_other<B: Backend>() {
         let (here, _there) = ready_pair();
         let client = EventObject::client(here.as_raw_fd());
         first.add(client).unwrap();
-        assert_eq!(only(&mut first), client);
+        assert_eq!(only_event(&mut first), client);
         first.delete(client.fd).unwrap();
-        silent(&mut first);
+        assert_silent(&mut first);
 
         let mut second = poller::<B, EventKind>();
         drop(first);
@@ -156,11 +144,11 @@ pub fn fd_0_is_an_fd_like_any_other<B: Backend>() {
         replace(&mut zero, &here);
         let client = EventObject::client(0);
         second.add(client).unwrap();
-        assert_eq!(only(&mut second), client);
+        assert_eq!(only_event(&mut second), client);
         assert_errno(second.add(client), libc::EEXIST);
         second.delete(0).unwrap();
         assert_errno(second.delete(0), libc::ENOENT);
-        silent(&mut second);
+        assert_silent(&mut second);
     });
 }
 
@@ -172,14 +160,14 @@ pub fn a_poller_moves_to_another_thread<B: Backend>() {
     let client = EventObject::client(here.as_raw_fd());
     poller.add(client).unwrap();
     let poller = thread::spawn(move || {
-        assert_eq!(only(&mut poller), client);
+        assert_eq!(only_event(&mut poller), client);
         poller.delete(client.fd).unwrap();
         poller
     });
     let mut poller = poller.join().unwrap();
-    silent(&mut poller);
+    assert_silent(&mut poller);
     poller.add(client).unwrap();
-    assert_eq!(only(&mut poller), client);
+    assert_eq!(only_event(&mut poller), client);
 }
 
 /// Its debug output names it and its fd, and does not grow with what is registered: a line in a log stays one.

@@ -7,10 +7,9 @@ use std::os::unix::net::UnixStream;
 
 use pollio_core::{EventKind, EventObject, Interest, Poller};
 
-use crate::backend::left_out;
+use crate::Backend;
+use crate::assertions::{assert_silent, next_events};
 use crate::fds::{drain_open, unix_pair};
-use crate::verdicts::{next, silent};
-use crate::{Backend, Kernel};
 
 /// `count` pairs; the first `ready` of them with something to read.
 fn pairs(count: usize, ready: usize) -> Vec<(UnixStream, UnixStream)> {
@@ -44,13 +43,13 @@ pub fn what_a_batch_has_no_room_for_comes_later<B: Backend>() {
         let mut poller = watching::<B>(7, &pairs, interest);
         let mut seen = HashSet::new();
         while seen.len() < pairs.len() {
-            let events = next(&mut poller);
+            let events = next_events(&mut poller);
             assert_eq!(events.len(), 7.min(pairs.len() - seen.len()));
             for event in events {
                 assert!(seen.insert(event.fd), "told of twice: {event:?}");
             }
         }
-        silent(&mut poller);
+        assert_silent(&mut poller);
     }
 }
 
@@ -62,7 +61,7 @@ pub fn ready_fds_take_turns<B: Backend>() {
         for _ in 0..5 {
             let mut seen = HashSet::new();
             for _ in 0..pairs.len().div_ceil(capacity) {
-                let events = next(&mut poller);
+                let events = next_events(&mut poller);
                 assert_eq!(events.len(), capacity);
                 seen.extend(events.iter().map(|event| event.fd));
             }
@@ -77,7 +76,7 @@ pub fn ready_fds_are_told_of_equally_often<B: Backend>() {
     let mut poller = watching::<B>(3, &pairs, Interest::READ);
     let mut times: HashMap<RawFd, usize> = HashMap::new();
     for _ in 0..100 {
-        for event in next(&mut poller) {
+        for event in next_events(&mut poller) {
             *times.entry(event.fd).or_default() += 1;
         }
     }
@@ -93,12 +92,12 @@ pub fn a_quiet_fd_is_told_of_beside_hot_ones<B: Backend>() {
         let (quiet, rings) = &pairs[8];
         for before in 0..8 {
             for _ in 0..before {
-                next(&mut poller);
+                next_events(&mut poller);
             }
             ring(rings);
             let waits = pairs.len().div_ceil(capacity);
-            let told =
-                (0..waits).any(|_| next(&mut poller).iter().any(|event| event.fd == quiet.as_raw_fd()));
+            let told = (0..waits)
+                .any(|_| next_events(&mut poller).iter().any(|event| event.fd == quiet.as_raw_fd()));
             assert!(told, "not within {waits} waits of {capacity}");
             drain_open(quiet);
         }
@@ -107,15 +106,12 @@ pub fn a_quiet_fd_is_told_of_beside_hot_ones<B: Backend>() {
 
 /// Reading and writing take turns too: with batches of one, each direction of each fd is told of.
 pub fn reading_starves_no_writing<B: Backend>() {
-    if left_out::<B>(&[Kernel::LibKqueue], "its ready filters take no turns") {
-        return;
-    }
     let pairs = pairs(6, 6);
     let mut poller = watching::<B>(1, &pairs, Interest::READ | Interest::WRITE);
     let mut told = HashSet::new();
     // On a kqueue the two directions of an fd are two events.
     for _ in 0..2 * pairs.len() {
-        for event in next(&mut poller) {
+        for event in next_events(&mut poller) {
             if event.is_readable() {
                 told.insert((event.fd, 'r'));
             }
@@ -145,16 +141,15 @@ mod several_processes {
     use rustix::event::{EventfdFlags, epoll, eventfd};
     use rustix::process::{Resource, getrlimit};
 
-    use crate::backend::{left_out, poller};
-    use crate::{Backend, Kernel};
+    use crate::Backend;
+    use crate::backend::{needs_epoll, poller};
 
     const NUMBER: &str = "POLLIO_CONFORMANCE_PROCESS";
     const PROCESSES: u32 = 3;
     const READY: &str = "REGISTERED";
 
     pub(super) fn case<B: Backend>() {
-        let kqueues = [Kernel::Kqueue, Kernel::EmulatedKqueue, Kernel::LibKqueue];
-        if left_out::<B>(&kqueues, "a kqueue is no other process's") {
+        if needs_epoll::<B>("a kqueue is no other process's") {
             return;
         }
         match std::env::var(NUMBER) {

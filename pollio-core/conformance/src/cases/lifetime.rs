@@ -8,22 +8,15 @@ use std::time::Duration;
 
 use pollio_core::{EventKind, EventObject, Interest, Poller};
 
-use crate::backend::{left_out, poller};
+use crate::assertions::{assert_errno, assert_silent, next_events, only_event};
+use crate::backend::poller;
 use crate::fds::{dup, ready_pair, replace, unix_pair};
 use crate::interests::interests;
 use crate::processes::isolated;
-use crate::verdicts::{assert_errno, next, only, silent};
 use crate::{Backend, Kernel};
-
-fn left_out_on_libkqueue<B: Backend>() -> bool {
-    left_out::<B>(&[Kernel::LibKqueue], "it does not notice closed fds")
-}
 
 /// Closing the last fd of a file ends its registration, though it is ready.
 pub fn closing_the_last_fd_ends_its_registration<B: Backend>() {
-    if left_out_on_libkqueue::<B>() {
-        return;
-    }
     isolated(|| {
         for interest in interests() {
             for fetched in [false, true] {
@@ -32,10 +25,10 @@ pub fn closing_the_last_fd_ends_its_registration<B: Backend>() {
                 let client = EventObject::client(here.as_raw_fd());
                 poller.add_with(client, interest).unwrap();
                 if fetched {
-                    assert_eq!(only(&mut poller), client);
+                    assert_eq!(only_event(&mut poller), client);
                 }
                 drop(here);
-                silent(&mut poller);
+                assert_silent(&mut poller);
             }
         }
     });
@@ -44,9 +37,6 @@ pub fn closing_the_last_fd_ends_its_registration<B: Backend>() {
 /// A file that gets the number of one that was closed without a `delete` is added as any other, and is watched for
 /// what it was added for: nothing of the first owner's registration is left.
 pub fn a_number_that_is_used_again_is_added<B: Backend>() {
-    if left_out_on_libkqueue::<B>() {
-        return;
-    }
     isolated(|| {
         for first in interests() {
             for second in interests() {
@@ -57,7 +47,7 @@ pub fn a_number_that_is_used_again_is_added<B: Backend>() {
                     let client = EventObject::client(here.as_raw_fd());
                     poller.add_with(client, first).unwrap();
                     if fired {
-                        assert_eq!(only(&mut poller), client);
+                        assert_eq!(only_event(&mut poller), client);
                     }
                     let mut number: OwnedFd = here.into();
                     replace(&mut number, other);
@@ -65,7 +55,7 @@ pub fn a_number_that_is_used_again_is_added<B: Backend>() {
 
                     let server = EventObject::server(client.fd).with_generation(1);
                     poller.add_with(server, second).unwrap();
-                    let event = only(&mut poller);
+                    let event = only_event(&mut poller);
                     assert_eq!(event, server, "{first:?}, then {second:?}");
                     assert_eq!(event.is_readable(), second.is_read(), "{first:?}, then {second:?}");
                     assert_eq!(event.is_writable(), second.is_write(), "{first:?}, then {second:?}");
@@ -83,9 +73,6 @@ pub fn a_number_that_is_used_again_is_added<B: Backend>() {
 /// Closed and opened again between two calls, as by a server that forgets to delete: each connection is added and
 /// told of, however often the number is used.
 pub fn a_server_that_never_deletes_works<B: Backend>() {
-    if left_out_on_libkqueue::<B>() {
-        return;
-    }
     isolated(|| {
         let mut poller = poller::<B, EventKind>();
         let mut numbers = Vec::new();
@@ -94,7 +81,7 @@ pub fn a_server_that_never_deletes_works<B: Backend>() {
             let client = EventObject::client(here.as_raw_fd()).with_generation(stamp);
             let interest = if stamp % 3 == 0 { Interest::READ } else { Interest::READ | Interest::WRITE };
             poller.add_with(client, interest).unwrap();
-            assert_eq!(only(&mut poller), client);
+            assert_eq!(only_event(&mut poller), client);
             numbers.push(client.fd);
         }
         numbers.dedup();
@@ -105,9 +92,6 @@ pub fn a_server_that_never_deletes_works<B: Backend>() {
 /// A file that got the number of a registered one is not registered: modifying and deleting it is `NotFound`, and
 /// attaches nothing to it.
 pub fn a_number_that_is_used_again_is_not_registered<B: Backend>() {
-    if left_out_on_libkqueue::<B>() {
-        return;
-    }
     isolated(|| {
         for first in interests() {
             for second in interests() {
@@ -128,7 +112,7 @@ pub fn a_number_that_is_used_again_is_not_registered<B: Backend>() {
                     }
                     assert!(poller.wait(0).unwrap().is_empty(), "{first:?}, {second:?}, {delete}");
                     poller.add_with(client.with_generation(2), second).unwrap();
-                    assert_eq!(only(&mut poller), client.with_generation(2));
+                    assert_eq!(only_event(&mut poller), client.with_generation(2));
                 }
             }
         }
@@ -138,9 +122,6 @@ pub fn a_number_that_is_used_again_is_not_registered<B: Backend>() {
 /// An fd that is closed while a dup of it is open: on epoll a ghost, which goes on firing with the old word; on a
 /// kqueue nothing.
 pub fn a_dup_keeps_a_closed_fd_registered_on_epoll_only<B: Backend>() {
-    if left_out_on_libkqueue::<B>() {
-        return;
-    }
     isolated(|| {
         let mut poller = poller::<B, EventKind>();
         let (here, _there) = ready_pair();
@@ -150,22 +131,19 @@ pub fn a_dup_keeps_a_closed_fd_registered_on_epoll_only<B: Backend>() {
         drop(here);
         if B::KERNEL == Kernel::Epoll {
             for _ in 0..2 {
-                assert_eq!(only(&mut poller), client);
+                assert_eq!(only_event(&mut poller), client);
             }
         } else {
-            silent(&mut poller);
+            assert_silent(&mut poller);
         }
         // It ends with its last dup.
         drop(other);
-        silent(&mut poller);
+        assert_silent(&mut poller);
     });
 }
 
 /// What a dup keeps registered cannot be deleted: by the closed number it is EBADF, by the dup `NotFound`.
 pub fn a_ghost_cannot_be_deleted<B: Backend>() {
-    if left_out_on_libkqueue::<B>() {
-        return;
-    }
     isolated(|| {
         let mut poller = poller::<B, EventKind>();
         let (here, _there) = ready_pair();
@@ -179,24 +157,21 @@ pub fn a_ghost_cannot_be_deleted<B: Backend>() {
             assert_errno(poller.delete(other.as_raw_fd()), libc::ENOENT);
         }
         if B::KERNEL == Kernel::Epoll {
-            assert_eq!(only(&mut poller), client);
+            assert_eq!(only_event(&mut poller), client);
         }
         // The dup is registered beside it.
         let other_client = EventObject::client(other.as_raw_fd());
         poller.add(other_client).unwrap();
-        assert!(next(&mut poller).contains(&other_client));
+        assert!(next_events(&mut poller).contains(&other_client));
         poller.delete(other_client.fd).unwrap();
         drop(other);
-        silent(&mut poller);
+        assert_silent(&mut poller);
     });
 }
 
 /// The number of a ghost is added for its new owner: both are told of with the same fd and kind, and the
 /// generation tells them apart. On a kqueue there is no ghost.
 pub fn a_generation_tells_a_ghost_from_its_numbers_new_owner<B: Backend>() {
-    if left_out_on_libkqueue::<B>() {
-        return;
-    }
     isolated(|| {
         let mut poller = poller::<B, EventKind>();
         let (here, _there) = ready_pair();
@@ -208,7 +183,7 @@ pub fn a_generation_tells_a_ghost_from_its_numbers_new_owner<B: Backend>() {
         replace(&mut number, new);
         poller.add(client.with_generation(2)).unwrap();
         for _ in 0..2 {
-            let events = next(&mut poller);
+            let events = next_events(&mut poller);
             let expected = if B::KERNEL == Kernel::Epoll { 2 } else { 1 };
             assert_eq!(events.len(), expected, "{events:?}");
             assert!(events.iter().all(|event| (event.fd, event.kind) == (client.fd, client.kind)));
@@ -217,19 +192,16 @@ pub fn a_generation_tells_a_ghost_from_its_numbers_new_owner<B: Backend>() {
         // `delete` is for the new owner.
         poller.delete(client.fd).unwrap();
         if B::KERNEL == Kernel::Epoll {
-            assert!(only(&mut poller).is_generation(1));
+            assert!(only_event(&mut poller).is_generation(1));
         }
         drop(keeps);
-        silent(&mut poller);
+        assert_silent(&mut poller);
     });
 }
 
 /// A number that is closed and used again while its event is in the batch at hand: the stamp of the event is the
 /// first owner's.
 pub fn a_generation_tells_a_stale_event_from_a_live_one<B: Backend>() {
-    if left_out_on_libkqueue::<B>() {
-        return;
-    }
     isolated(|| {
         let mut poller = poller::<B, EventKind>();
         let (pairs, new) = ([ready_pair(), ready_pair()], ready_pair());
@@ -238,7 +210,7 @@ pub fn a_generation_tells_a_stale_event_from_a_live_one<B: Backend>() {
         for (fd, stamp) in fds.iter().zip(1..) {
             poller.add(EventObject::client(fd.as_raw_fd()).with_generation(stamp)).unwrap();
         }
-        let batch = next(&mut poller);
+        let batch = next_events(&mut poller);
         assert_eq!(batch.len(), 2);
 
         // The first event's handler closes the second's connection, and accepts one that gets its number.
@@ -247,16 +219,14 @@ pub fn a_generation_tells_a_stale_event_from_a_live_one<B: Backend>() {
         replace(number, new.0);
         poller.add(EventObject::client(stale.fd).with_generation(3)).unwrap();
         assert!(!stale.is_generation(3));
-        let live: Vec<_> = next(&mut poller).into_iter().filter(|event| event.fd == stale.fd).collect();
+        let live: Vec<_> =
+            next_events(&mut poller).into_iter().filter(|event| event.fd == stale.fd).collect();
         assert!(live.len() == 1 && live[0].is_generation(3), "{live:?}");
     });
 }
 
 /// An fd that is closed while another thread waits is not reported, and does not end the wait.
 pub fn closing_while_another_thread_waits_ends_the_registration<B: Backend>() {
-    if left_out_on_libkqueue::<B>() {
-        return;
-    }
     isolated(|| {
         let mut poller = poller::<B, EventKind>();
         let (here, there) = unix_pair();
@@ -280,9 +250,6 @@ pub fn closing_while_another_thread_waits_ends_the_registration<B: Backend>() {
 
 /// A copy in another process keeps a closed fd registered as a dup does: on epoll only, and until that process ends.
 pub fn a_copy_in_a_child_keeps_a_closed_fd_registered_on_epoll_only<B: Backend>() {
-    if left_out_on_libkqueue::<B>() {
-        return;
-    }
     isolated(|| {
         let mut poller = poller::<B, EventKind>();
         let (here, _there) = ready_pair();
@@ -292,13 +259,13 @@ pub fn a_copy_in_a_child_keeps_a_closed_fd_registered_on_epoll_only<B: Backend>(
         let mut child = Command::new("sleep").arg("100").stdin(stdin).spawn().unwrap();
         drop(here);
         if B::KERNEL == Kernel::Epoll {
-            assert_eq!(only(&mut poller), client);
+            assert_eq!(only_event(&mut poller), client);
             assert_errno(poller.delete(client.fd), libc::EBADF);
         } else {
-            silent(&mut poller);
+            assert_silent(&mut poller);
         }
         child.kill().unwrap();
         child.wait().unwrap();
-        silent(&mut poller);
+        assert_silent(&mut poller);
     });
 }

@@ -15,10 +15,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use crate::backend::left_out;
+use crate::Backend;
 use crate::fds::{drain, fill, unix_pair};
 use crate::processes::isolated;
-use crate::{Backend, Kernel};
 
 /// How many connections there are at most.
 const SLOTS: usize = 4;
@@ -221,11 +220,7 @@ impl<B: Backend> Model<B> {
                 }
             }
             Close(slot) => {
-                let closed = self.connections[slot].take();
-                // It does not notice closed fds (DESIGN, LibKqueue): there, a delete goes before.
-                if let (Some(closed), Kernel::LibKqueue) = (&closed, B::KERNEL) {
-                    let _ = self.registrar.delete(closed.fd());
-                }
+                self.connections[slot] = None;
             }
             Add(slot, watch) => self.set(slot, watch, true),
             Modify(slot, watch) => self.set(slot, watch, false),
@@ -392,9 +387,6 @@ fn assert_code(result: io::Result<()>, expected: Result<(), i32>) {
 /// Whatever is added, modified, deleted, closed, reused, written and read, in whatever order: what is ready is
 /// reported, with the word that it was last registered with and just its bits, and nothing else is.
 pub fn random_operations_agree_with_the_model<B: Backend>() {
-    if left_out::<B>(&[Kernel::LibKqueue], "its changes fail at times, with errno 0") {
-        return;
-    }
     isolated(soak::<B>);
 }
 

@@ -6,10 +6,10 @@ use std::os::unix::net::UnixStream;
 
 use pollio_core::{EventKind, EventObject, Interest, Poller};
 
-use crate::backend::{left_out, poller};
+use crate::Backend;
+use crate::assertions::{assert_silent, next_events, only_event};
+use crate::backend::poller;
 use crate::fds::{drain_open, fill, unix_pair};
-use crate::verdicts::{next, only, silent};
-use crate::{Backend, Kernel};
 
 const BOTH: fn() -> Interest = || Interest::READ | Interest::WRITE;
 
@@ -49,45 +49,45 @@ fn idle(_here: &UnixStream, _there: &UnixStream) {}
 /// Level-triggered, an fd is reported for as long as there is something to read.
 pub fn a_level_is_reported_until_it_is_drained<B: Backend>() {
     let (mut poller, here, there) = watched::<B>(Interest::READ, idle);
-    silent(&mut poller);
+    assert_silent(&mut poller);
     send(&there, 3);
     for _ in 0..3 {
-        let event = only(&mut poller);
+        let event = only_event(&mut poller);
         assert!(event.is_readable() && !event.is_read_closed() && !event.is_error());
     }
     drain_open(&here);
-    silent(&mut poller);
+    assert_silent(&mut poller);
     send(&there, 1);
-    assert!(only(&mut poller).is_readable());
+    assert!(only_event(&mut poller).is_readable());
 }
 
 /// Level-triggered, an fd is reported for as long as there is room to write.
 pub fn a_level_is_reported_until_there_is_no_room<B: Backend>() {
     let (mut poller, here, there) = watched::<B>(Interest::WRITE, idle);
     for _ in 0..3 {
-        let event = only(&mut poller);
+        let event = only_event(&mut poller);
         assert!(event.is_writable() && !event.is_write_closed() && !event.is_error());
     }
     fill(&here);
-    silent(&mut poller);
+    assert_silent(&mut poller);
     drain_open(&there);
-    assert!(only(&mut poller).is_writable());
+    assert!(only_event(&mut poller).is_writable());
 }
 
 /// Edge-triggered, an fd is reported once for what has arrived, and again when more arrives.
 pub fn an_edge_is_reported_once_until_more_arrives<B: Backend>() {
     let (mut poller, here, there) = watched::<B>(Interest::READ.edge(), idle);
-    silent(&mut poller);
+    assert_silent(&mut poller);
     for _ in 0..3 {
         send(&there, 1);
-        assert!(only(&mut poller).is_readable());
-        silent(&mut poller);
+        assert!(only_event(&mut poller).is_readable());
+        assert_silent(&mut poller);
     }
     assert_eq!(drain_open(&here), 3);
-    silent(&mut poller);
+    assert_silent(&mut poller);
     send(&there, 1);
-    assert!(only(&mut poller).is_readable());
-    silent(&mut poller);
+    assert!(only_event(&mut poller).is_readable());
+    assert_silent(&mut poller);
 }
 
 /// Edge-triggered, what was taken before the wait is not reported.
@@ -95,45 +95,45 @@ pub fn an_edge_that_is_drained_before_the_wait_is_silent<B: Backend>() {
     let (mut poller, here, there) = watched::<B>(Interest::READ.edge(), idle);
     send(&there, 1);
     drain_open(&here);
-    silent(&mut poller);
+    assert_silent(&mut poller);
     send(&there, 1);
-    assert!(only(&mut poller).is_readable());
+    assert!(only_event(&mut poller).is_readable());
 }
 
 /// Edge-triggered, room to write is reported once, and again when the peer has made some.
 pub fn an_edge_of_room_is_reported_once_until_there_is_room_again<B: Backend>() {
     let (mut poller, here, there) = watched::<B>(Interest::WRITE.edge(), idle);
-    assert!(only(&mut poller).is_writable());
-    silent(&mut poller);
+    assert!(only_event(&mut poller).is_writable());
+    assert_silent(&mut poller);
     fill(&here);
-    silent(&mut poller);
+    assert_silent(&mut poller);
     drain_open(&there);
-    assert!(only(&mut poller).is_writable());
+    assert!(only_event(&mut poller).is_writable());
 }
 
 /// Edge-triggered in both directions, each direction has its own edges.
 pub fn an_edge_in_both_directions_fires_for_each<B: Backend>() {
     let (mut poller, here, there) = watched::<B>(BOTH().edge(), readable);
-    let event = only(&mut poller);
+    let event = only_event(&mut poller);
     assert!(event.is_readable() && event.is_writable());
-    silent(&mut poller);
+    assert_silent(&mut poller);
     send(&there, 1);
-    assert!(only(&mut poller).is_readable());
+    assert!(only_event(&mut poller).is_readable());
     drain_open(&here);
     fill(&here);
-    silent(&mut poller);
+    assert_silent(&mut poller);
     drain_open(&there);
-    let event = only(&mut poller);
+    let event = only_event(&mut poller);
     assert!(event.is_writable() && !event.is_readable());
     send(&there, 1);
-    assert!(only(&mut poller).is_readable());
+    assert!(only_event(&mut poller).is_readable());
 }
 
 /// An fd that is ready when it is added is reported by the next wait, in each mode.
 pub fn an_fd_that_is_ready_already_is_reported_after_add<B: Backend>() {
     for interest in [Interest::READ, Interest::READ.edge(), Interest::READ.oneshot()] {
         let (mut poller, here, _there) = watched::<B>(interest, readable);
-        let event = only(&mut poller);
+        let event = only_event(&mut poller);
         assert_eq!(event, client(&here));
         assert!(event.is_readable(), "{interest:?}");
     }
@@ -143,41 +143,41 @@ pub fn an_fd_that_is_ready_already_is_reported_after_add<B: Backend>() {
 pub fn modify_reports_an_unread_edge_again<B: Backend>() {
     let (mut poller, here, _there) = watched::<B>(Interest::READ.edge(), readable);
     for _ in 0..3 {
-        assert!(only(&mut poller).is_readable());
-        silent(&mut poller);
+        assert!(only_event(&mut poller).is_readable());
+        assert_silent(&mut poller);
         poller.modify(client(&here), Interest::READ.edge()).unwrap();
     }
     drain_open(&here);
-    silent(&mut poller);
+    assert_silent(&mut poller);
     poller.modify(client(&here), Interest::READ.edge()).unwrap();
-    silent(&mut poller);
+    assert_silent(&mut poller);
 }
 
 /// A oneshot is reported once, and then is silent though more arrives.
 pub fn a_oneshot_is_reported_once_though_more_arrives<B: Backend>() {
     let (mut poller, here, there) = watched::<B>(Interest::READ.oneshot(), idle);
-    silent(&mut poller);
+    assert_silent(&mut poller);
     send(&there, 1);
-    assert!(only(&mut poller).is_readable());
-    silent(&mut poller);
+    assert!(only_event(&mut poller).is_readable());
+    assert_silent(&mut poller);
     send(&there, 1);
-    silent(&mut poller);
+    assert_silent(&mut poller);
     drain_open(&here);
     send(&there, 1);
-    silent(&mut poller);
+    assert_silent(&mut poller);
 }
 
 /// A oneshot that has fired is silent when the peer goes, too.
 pub fn a_fired_oneshot_is_silent_when_the_peer_goes<B: Backend>() {
     for interest in [Interest::READ.oneshot(), BOTH().oneshot()] {
         let (mut poller, here, there) = watched::<B>(interest, readable);
-        assert!(only(&mut poller).is_readable());
+        assert!(only_event(&mut poller).is_readable());
         drop(there);
-        silent(&mut poller);
+        assert_silent(&mut poller);
         poller.modify(client(&here), interest).unwrap();
-        let event = only(&mut poller);
+        let event = only_event(&mut poller);
         assert!(event.is_readable() && event.is_read_closed(), "{event:?}");
-        silent(&mut poller);
+        assert_silent(&mut poller);
     }
 }
 
@@ -185,19 +185,19 @@ pub fn a_fired_oneshot_is_silent_when_the_peer_goes<B: Backend>() {
 pub fn a_fired_oneshot_is_still_registered<B: Backend>() {
     for interest in [Interest::READ.oneshot(), Interest::WRITE.oneshot(), BOTH().oneshot()] {
         let (mut poller, here, there) = watched::<B>(interest, readable);
-        only(&mut poller);
+        only_event(&mut poller);
         let error = poller.add_with(client(&here), interest).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EEXIST), "{interest:?}");
         let error = poller.add(client(&here)).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EEXIST), "{interest:?}");
         send(&there, 1);
-        silent(&mut poller);
+        assert_silent(&mut poller);
         poller.delete(here.as_raw_fd()).unwrap();
         let error = poller.delete(here.as_raw_fd()).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::ENOENT), "{interest:?}");
         poller.add_with(client(&here), interest).unwrap();
-        only(&mut poller);
-        silent(&mut poller);
+        only_event(&mut poller);
+        assert_silent(&mut poller);
     }
 }
 
@@ -205,15 +205,15 @@ pub fn a_fired_oneshot_is_still_registered<B: Backend>() {
 pub fn modify_arms_a_oneshot_again<B: Backend>() {
     let (mut poller, here, there) = watched::<B>(Interest::READ.oneshot(), readable);
     for _ in 0..3 {
-        assert!(only(&mut poller).is_readable());
-        silent(&mut poller);
+        assert!(only_event(&mut poller).is_readable());
+        assert_silent(&mut poller);
         poller.modify(client(&here), Interest::READ.oneshot()).unwrap();
     }
     drain_open(&here);
-    silent(&mut poller);
+    assert_silent(&mut poller);
     send(&there, 1);
-    assert!(only(&mut poller).is_readable());
-    silent(&mut poller);
+    assert!(only_event(&mut poller).is_readable());
+    assert_silent(&mut poller);
 }
 
 /// A oneshot that has not fired is not used up by a wait that returns nothing, nor by another fd's event.
@@ -221,24 +221,24 @@ pub fn an_armed_oneshot_stays_armed_until_it_fires<B: Backend>() {
     let (mut poller, here, there) = watched::<B>(Interest::READ.oneshot(), idle);
     let (other, other_peer) = unix_pair();
     poller.add_with(client(&other), BOTH().oneshot()).unwrap();
-    assert_eq!(only(&mut poller), client(&other));
-    silent(&mut poller);
+    assert_eq!(only_event(&mut poller), client(&other));
+    assert_silent(&mut poller);
     send(&other_peer, 1);
-    silent(&mut poller);
+    assert_silent(&mut poller);
     send(&there, 1);
-    assert_eq!(only(&mut poller), client(&here));
-    silent(&mut poller);
+    assert_eq!(only_event(&mut poller), client(&here));
+    assert_silent(&mut poller);
 }
 
 /// A oneshot in both directions is one event with both bits where both are ready, and then silent in both.
 pub fn a_oneshot_fires_once_for_both_directions<B: Backend>() {
     let (mut poller, here, there) = watched::<B>(BOTH().oneshot(), readable);
     for _ in 0..3 {
-        let event = only(&mut poller);
+        let event = only_event(&mut poller);
         assert!(event.is_readable() && event.is_writable());
-        silent(&mut poller);
+        assert_silent(&mut poller);
         send(&there, 1);
-        silent(&mut poller);
+        assert_silent(&mut poller);
         poller.modify(client(&here), BOTH().oneshot()).unwrap();
     }
 }
@@ -250,34 +250,34 @@ pub fn a_oneshot_fires_once_where_a_batch_has_room_for_one<B: Backend>() {
     send(&there, 1);
     poller.add_with(client(&here), BOTH().oneshot()).unwrap();
     for _ in 0..4 {
-        let event = only(&mut poller);
+        let event = only_event(&mut poller);
         assert!(event.is_readable() || event.is_writable());
-        silent(&mut poller);
-        silent(&mut poller);
+        assert_silent(&mut poller);
+        assert_silent(&mut poller);
         poller.modify(client(&here), BOTH().oneshot()).unwrap();
     }
     // What was swallowed is evaluated again: with one direction left ready, that one is told of.
-    only(&mut poller);
+    only_event(&mut poller);
     drain_open(&here);
     poller.modify(client(&here), BOTH().oneshot()).unwrap();
-    assert!(only(&mut poller).is_writable());
-    silent(&mut poller);
+    assert!(only_event(&mut poller).is_writable());
+    assert_silent(&mut poller);
     send(&there, 1);
     fill(&here);
     poller.modify(client(&here), BOTH().oneshot()).unwrap();
-    assert!(only(&mut poller).is_readable());
-    silent(&mut poller);
+    assert!(only_event(&mut poller).is_readable());
+    assert_silent(&mut poller);
 }
 
 /// A oneshot that fired for writing stays silent when there is something to read later.
 pub fn a_oneshot_that_fired_for_writing_is_silent_for_reading<B: Backend>() {
     let (mut poller, here, there) = watched::<B>(BOTH().oneshot(), idle);
     for _ in 0..3 {
-        let event = only(&mut poller);
+        let event = only_event(&mut poller);
         assert!(event.is_writable() && !event.is_readable(), "{event:?}");
         send(&there, 1);
-        silent(&mut poller);
-        silent(&mut poller);
+        assert_silent(&mut poller);
+        assert_silent(&mut poller);
         drain_open(&here);
         poller.modify(client(&here), BOTH().oneshot()).unwrap();
     }
@@ -287,13 +287,13 @@ pub fn a_oneshot_that_fired_for_writing_is_silent_for_reading<B: Backend>() {
 pub fn a_oneshot_that_fired_for_reading_is_silent_for_writing<B: Backend>() {
     let (mut poller, here, there) = watched::<B>(BOTH().oneshot(), blocked);
     for _ in 0..3 {
-        silent(&mut poller);
+        assert_silent(&mut poller);
         send(&there, 1);
-        let event = only(&mut poller);
+        let event = only_event(&mut poller);
         assert!(event.is_readable() && !event.is_writable(), "{event:?}");
         drain_open(&there);
-        silent(&mut poller);
-        silent(&mut poller);
+        assert_silent(&mut poller);
+        assert_silent(&mut poller);
         drain_open(&here);
         fill(&here);
         poller.modify(client(&here), BOTH().oneshot()).unwrap();
@@ -305,14 +305,14 @@ pub fn a_fired_oneshot_does_not_end_a_wait<B: Backend>() {
     let (mut poller, here, there) = watched::<B>(BOTH().oneshot(), idle);
     let (other, other_peer) = unix_pair();
     poller.add(client(&other)).unwrap();
-    assert_eq!(only(&mut poller), client(&here));
+    assert_eq!(only_event(&mut poller), client(&here));
     send(&there, 1);
     let start = std::time::Instant::now();
     let ready = poller.wait(200).unwrap();
     assert!(ready.is_empty(), "{ready:?}");
     assert!(start.elapsed() >= std::time::Duration::from_millis(200), "{:?}", start.elapsed());
     send(&other_peer, 1);
-    assert_eq!(only(&mut poller), client(&other));
+    assert_eq!(only_event(&mut poller), client(&other));
 }
 
 /// Edge-triggered and oneshot at once is a oneshot.
@@ -320,9 +320,9 @@ pub fn an_edge_that_is_a_oneshot_is_a_oneshot<B: Backend>() {
     let interest = Interest::READ.edge().oneshot();
     let (mut poller, here, there) = watched::<B>(interest, readable);
     for _ in 0..2 {
-        assert!(only(&mut poller).is_readable());
+        assert!(only_event(&mut poller).is_readable());
         send(&there, 1);
-        silent(&mut poller);
+        assert_silent(&mut poller);
         poller.modify(client(&here), interest).unwrap();
     }
 }
@@ -350,7 +350,7 @@ impl Mode {
     fn holds<P: Poller>(self, poller: &mut P, peer: &UnixStream, expected: EventObject, case: &str) {
         let mut reported = |times: usize| {
             for _ in 0..times {
-                let events = next(poller);
+                let events = next_events(poller);
                 assert_eq!(events, [expected], "{case}");
                 assert!(events[0].is_readable(), "{case}: {events:?}");
             }
@@ -369,9 +369,6 @@ impl Mode {
 
 /// `modify` changes each mode into each, with the directions and without.
 pub fn each_mode_changes_into_each<B: Backend>() {
-    if left_out::<B>(&[Kernel::LibKqueue], "it reports an edge again while there is data") {
-        return;
-    }
     let directions = [Interest::READ, BOTH()];
     for (from, to) in MODES.iter().flat_map(|from| MODES.iter().map(move |to| (*from, *to))) {
         for before in directions {
@@ -395,7 +392,7 @@ pub fn each_mode_of_writing_changes_into_each<B: Backend>() {
     for (from, to) in MODES.iter().flat_map(|from| MODES.iter().map(move |to| (*from, *to))) {
         let (mut poller, here, _there) = watched::<B>(from.of(Interest::WRITE), idle);
         for mode in [from, to, from] {
-            let event = only(&mut poller);
+            let event = only_event(&mut poller);
             assert!(event.is_writable(), "{from:?} to {to:?}");
             let again = poller.wait(5).unwrap();
             assert_eq!(again.is_empty(), mode != Mode::Level, "{from:?} to {to:?}: {again:?}");
@@ -412,9 +409,9 @@ pub fn each_mode_of_writing_changes_into_each<B: Backend>() {
 pub fn a_mode_changed_while_idle_holds<B: Backend>() {
     for (from, to) in MODES.iter().flat_map(|from| MODES.iter().map(move |to| (*from, *to))) {
         let (mut poller, here, there) = watched::<B>(from.of(Interest::READ), idle);
-        silent(&mut poller);
+        assert_silent(&mut poller);
         poller.modify(client(&here), to.of(Interest::READ)).unwrap();
-        silent(&mut poller);
+        assert_silent(&mut poller);
         send(&there, 1);
         to.holds(&mut poller, &there, client(&here), &format!("{from:?} to {to:?}"));
     }

@@ -7,41 +7,35 @@ use std::time::Duration;
 use pollio_core::{EventKind, EventObject, Interest, Poller, Wakeup};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::backend::{left_out, poller};
+use crate::assertions::{assert_errno, assert_silent, only_event, within_time_limit};
+use crate::backend::poller;
 use crate::fds::{drain_open, ready_pair, unix_pair};
-use crate::verdicts::{assert_errno, in_time, only, silent};
 use crate::{Backend, Kernel};
 
 /// A poller is readable while something that it watches is ready, and not otherwise.
 pub fn a_poller_is_readable_while_it_has_events<B: Backend>() {
-    if left_out::<B>(&[Kernel::LibKqueue], "its fd is not the queue itself") {
-        return;
-    }
     let (mut outer, mut inner) = (poller::<B, EventKind>(), poller::<B, EventKind>());
     let inner_object = EventObject::server(inner.as_raw_fd());
     outer.add(inner_object).unwrap();
-    silent(&mut outer);
+    assert_silent(&mut outer);
     let (here, _there) = ready_pair();
     let client = EventObject::client(here.as_raw_fd());
     inner.add(client).unwrap();
     for _ in 0..2 {
-        let event = only(&mut outer);
+        let event = only_event(&mut outer);
         assert!(event == inner_object && event.is_readable());
-        assert_eq!(only(&mut inner), client);
+        assert_eq!(only_event(&mut inner), client);
     }
     drain_open(&here);
-    silent(&mut inner);
-    silent(&mut outer);
+    assert_silent(&mut inner);
+    assert_silent(&mut outer);
     outer.delete(inner_object.fd).unwrap();
     assert_errno(outer.delete(inner_object.fd), libc::ENOENT);
 }
 
 /// What becomes ready in a poller, or a waker of it, ends the wait of the one that watches it.
 pub fn an_event_in_a_poller_ends_the_wait_of_the_one_around_it<B: Backend>() {
-    if left_out::<B>(&[Kernel::LibKqueue], "its fd is not the queue itself") {
-        return;
-    }
-    in_time(|| {
+    within_time_limit(|| {
         use std::io::Write;
 
         let (mut outer, mut inner) = (poller::<B, EventKind>(), poller::<B, EventKind>());
@@ -58,10 +52,10 @@ pub fn an_event_in_a_poller_ends_the_wait_of_the_one_around_it<B: Backend>() {
         assert_eq!(outer.wait(-1).unwrap(), [inner_object]);
         drop(inner.wait(0).unwrap());
         drain_open(&here);
-        silent(&mut inner);
+        assert_silent(&mut inner);
         drop(other.join().unwrap());
         inner.delete(here.as_raw_fd()).unwrap();
-        silent(&mut outer);
+        assert_silent(&mut outer);
 
         let other = thread::spawn(move || {
             thread::sleep(Duration::from_millis(30));
@@ -69,7 +63,7 @@ pub fn an_event_in_a_poller_ends_the_wait_of_the_one_around_it<B: Backend>() {
         });
         assert_eq!(outer.wait(-1).unwrap(), [inner_object]);
         assert!(inner.wait(0).unwrap().is_empty());
-        silent(&mut outer);
+        assert_silent(&mut outer);
         other.join().unwrap();
     });
 }
@@ -78,9 +72,6 @@ pub fn an_event_in_a_poller_ends_the_wait_of_the_one_around_it<B: Backend>() {
 /// XNU compares levels that are set at the first nesting, and lets some circles pass that grow from the outside in
 /// (kqueue_kqfilter).
 pub fn a_circle_of_pollers_is_refused<B: Backend>() {
-    if left_out::<B>(&[Kernel::LibKqueue], "its fd is not the queue itself") {
-        return;
-    }
     let pollers: [B::Poller<EventKind>; 3] = std::array::from_fn(|_| poller::<B, EventKind>());
     let [mut one, two, three] = pollers;
     let object = |poller: &B::Poller<EventKind>| EventObject::server(poller.as_raw_fd());
@@ -92,17 +83,14 @@ pub fn a_circle_of_pollers_is_refused<B: Backend>() {
     assert_errno(two.delete(one.as_raw_fd()), libc::ENOENT);
     assert_errno(three.add(object(&one)), errno);
     assert_errno(three.add(object(&two)), errno);
-    silent(&mut one);
+    assert_silent(&mut one);
     let (here, _there) = ready_pair();
     three.add(EventObject::client(here.as_raw_fd())).unwrap();
-    assert_eq!(only(&mut one), object(&two));
+    assert_eq!(only_event(&mut one), object(&two));
 }
 
 /// Pollers nest a few levels deep, through which an event is seen; too many are ELOOP on epoll, EINVAL on a kqueue.
 pub fn pollers_nest_to_some_depth<B: Backend>() {
-    if left_out::<B>(&[Kernel::LibKqueue], "its fd is not the queue itself") {
-        return;
-    }
     let (here, _there) = ready_pair();
     let innermost = poller::<B, EventKind>();
     innermost.add(EventObject::client(here.as_raw_fd())).unwrap();
@@ -112,7 +100,7 @@ pub fn pollers_nest_to_some_depth<B: Backend>() {
         let mut outer = poller::<B, EventKind>();
         let inner = EventObject::server(nest[nest.len() - 1].as_raw_fd());
         match outer.add(inner) {
-            Ok(()) => assert_eq!(only(&mut outer), inner),
+            Ok(()) => assert_eq!(only_event(&mut outer), inner),
             Err(error) => break error,
         }
         nest.push(outer);
@@ -129,9 +117,6 @@ pub fn pollers_nest_to_some_depth<B: Backend>() {
 
 /// poll(2) of a poller's fd says whether it has events.
 pub fn poll_says_whether_a_poller_has_events<B: Backend>() {
-    if left_out::<B>(&[Kernel::LibKqueue], "its fd is not the queue itself") {
-        return;
-    }
     let mut poller = poller::<B, EventKind>();
     let (here, _there) = ready_pair();
     let client = EventObject::client(here.as_raw_fd());
@@ -143,14 +128,14 @@ pub fn poll_says_whether_a_poller_has_events<B: Backend>() {
     assert!(!readable(&poller));
     poller.add(client).unwrap();
     assert!(readable(&poller));
-    assert_eq!(only(&mut poller), client);
+    assert_eq!(only_event(&mut poller), client);
     assert!(readable(&poller), "level-triggered");
     drain_open(&here);
-    silent(&mut poller);
+    assert_silent(&mut poller);
     assert!(!readable(&poller));
     poller.modify(client, Interest::WRITE).unwrap();
     assert!(readable(&poller));
     poller.delete(client.fd).unwrap();
-    silent(&mut poller);
+    assert_silent(&mut poller);
     assert!(!readable(&poller));
 }

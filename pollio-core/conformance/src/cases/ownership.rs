@@ -10,18 +10,15 @@ use std::time::{Duration, Instant};
 use allocation_counter::measure;
 use pollio_core::{EventKind, EventObject, Interest, Poller, Tag, Wakeup};
 
-use crate::backend::{left_out, poller};
+use crate::assertions::{assert_errno, assert_silent, next_events, only_event};
+use crate::backend::{does_not_apply, poller};
 use crate::fds::{drain_open, fill, ready_pair, unix_pair};
 use crate::interests::interests;
 use crate::processes::{isolated, open_fds};
-use crate::verdicts::{assert_errno, next, only, silent};
 use crate::{Backend, Kernel};
 
 /// Dropping a poller leaves the fds that are registered with it open and whole, and closes its own.
 pub fn dropping_a_poller_leaves_its_fds_open<B: Backend>() {
-    if left_out::<B>(&[Kernel::LibKqueue], "it keeps fds of its own, and not always as many") {
-        return;
-    }
     isolated(|| {
         let mut pairs: Vec<_> = (0..50).map(|_| unix_pair()).collect();
         drop(poller::<B, EventKind>());
@@ -58,9 +55,6 @@ pub fn deleting_an_fd_leaves_it_open<B: Backend>() {
 
 /// Calls that fail leave no fd open, and close none.
 pub fn calls_that_fail_leave_the_fds_as_they_were<B: Backend>() {
-    if left_out::<B>(&[Kernel::LibKqueue], "its answer whether a filter is there is an old errno") {
-        return;
-    }
     isolated(|| {
         let poller = poller::<B, EventKind>();
         let (here, mut there) = unix_pair();
@@ -79,9 +73,7 @@ pub fn calls_that_fail_leave_the_fds_as_they_were<B: Backend>() {
                     assert_errno(poller.add_with(EventObject::client(fd), interest), libc::EBADF);
                     assert_errno(poller.modify(EventObject::client(fd), interest), libc::EBADF);
                 }
-                if B::KERNEL != Kernel::LibKqueue {
-                    poller.add_with(itself, interest).unwrap_err();
-                }
+                poller.add_with(itself, interest).unwrap_err();
             }
             assert_errno(poller.delete(other.fd), libc::ENOENT);
             assert_errno(poller.delete(-1), libc::EBADF);
@@ -98,8 +90,8 @@ pub fn calls_that_fail_leave_the_fds_as_they_were<B: Backend>() {
 
 /// Whether allocations are the backend's own here.
 fn allocations_are_not_its_own<B: Backend>() -> bool {
-    let kernels = [Kernel::EmulatedKqueue, Kernel::LibKqueue];
-    left_out::<B>(&kernels, "it allocates in the process where a kernel would not")
+    let kernels = [Kernel::EmulatedKqueue];
+    does_not_apply::<B>(&kernels, "it allocates in the process where a kernel would not")
 }
 
 /// `wait` allocates once, for what it returns, and not at all when it returns nothing; `wait_into` not at all where
@@ -226,11 +218,11 @@ pub fn a_caller_that_panics_can_go_on<B: Backend>() {
             }
         }));
         assert!(panicked.unwrap_err().is::<EventObject>());
-        assert_eq!(next(&mut poller).len(), 2);
+        assert_eq!(next_events(&mut poller).len(), 2);
     }
     poller.waker().unwrap().wake().unwrap();
     poller.delete(pairs[0].0.as_raw_fd()).unwrap();
-    assert_eq!(only(&mut poller).fd, pairs[1].0.as_raw_fd());
+    assert_eq!(only_event(&mut poller).fd, pairs[1].0.as_raw_fd());
 }
 
 thread_local! {
@@ -290,5 +282,5 @@ pub fn a_role_that_panics_breaks_nothing<B: Backend>() {
         fill(here);
         poller.delete(object.fd).unwrap();
     }
-    silent(&mut poller);
+    assert_silent(&mut poller);
 }

@@ -10,9 +10,9 @@ use nix::{setsockopt_impl, sockopt_impl};
 use pollio_core::{EventKind, EventObject, Interest, Poller};
 use socket2::{Domain, SockRef, Socket, Type};
 
-use crate::backend::{left_out, poller};
+use crate::assertions::{assert_silent, one_bit_loop, only_event, wait_until};
+use crate::backend::poller;
 use crate::fds::{End, drain, tcp_pair, unix_pair};
-use crate::verdicts::{one_bit_loop, only, silent, until};
 use crate::{Backend, Kernel};
 
 const BOTH: fn() -> Interest = || Interest::READ | Interest::WRITE;
@@ -69,13 +69,13 @@ pub fn a_peer_that_sends_no_more_is_read_closed<B: Backend>() {
             let (here, there) = S::pair();
             poller.add_with(client(&here), interest).unwrap();
             there.shut(Shutdown::Write).unwrap();
-            let event = until(&mut poller, EventObject::is_read_closed);
+            let event = wait_until(&mut poller, EventObject::is_read_closed);
             assert!(event.is_readable(), "{event:?}");
             assert!(!event.is_write_closed() && !event.is_error(), "{event:?}");
             assert_eq!((&here).read(&mut [0; 8]).unwrap(), 0);
             (&here).write_all(b"back").unwrap();
             if interest.is_write() {
-                assert!(only(&mut poller).is_writable());
+                assert!(only_event(&mut poller).is_writable());
             }
             let mut back = [0; 4];
             assert_eq!(read_soon(&there, &mut back), 4);
@@ -112,7 +112,7 @@ pub fn both_sides_that_send_no_more_are_closed_in_both_directions<B: Backend>() 
         poller.add_with(client(&here), BOTH()).unwrap();
         there.shut(Shutdown::Write).unwrap();
         here.shut(Shutdown::Write).unwrap();
-        let event = until(&mut poller, |event| event.is_read_closed() && event.is_write_closed());
+        let event = wait_until(&mut poller, |event| event.is_read_closed() && event.is_write_closed());
         assert!(event.is_readable() && event.is_writable(), "{event:?}");
     }
     for_each_stream!(B, case);
@@ -120,9 +120,6 @@ pub fn both_sides_that_send_no_more_are_closed_in_both_directions<B: Backend>() 
 
 /// The peer is gone: read-closed and readable, but what it sent comes first.
 pub fn what_a_closed_peer_sent_comes_before_the_end<B: Backend>() {
-    if left_out::<B>(&[Kernel::LibKqueue], "it reports the end once the data is read") {
-        return;
-    }
     fn case<B: Backend, S: Stream>()
     where
         for<'a> &'a S: Read + Write,
@@ -133,11 +130,11 @@ pub fn what_a_closed_peer_sent_comes_before_the_end<B: Backend>() {
             poller.add_with(client(&here), interest).unwrap();
             (&there).write_all(&[b'x'; 1000]).unwrap();
             drop(there);
-            let event = until(&mut poller, EventObject::is_read_closed);
+            let event = wait_until(&mut poller, EventObject::is_read_closed);
             assert!(event.is_readable(), "{event:?}");
             let (bytes, end) = drain(&here);
             assert!(bytes == 1000 && matches!(end, End::Closed), "{bytes} {end:?}");
-            let event = only(&mut poller);
+            let event = only_event(&mut poller);
             assert!(event.is_readable() && event.is_read_closed(), "{event:?}");
         }
     }
@@ -188,13 +185,13 @@ pub fn the_end_is_an_edge_of_its_own<B: Backend>() {
         let (here, there) = S::pair();
         poller.add_with(client(&here), Interest::READ.edge()).unwrap();
         (&there).write_all(b"x").unwrap();
-        let event = only(&mut poller);
+        let event = only_event(&mut poller);
         assert!(event.is_readable() && !event.is_read_closed(), "{event:?}");
-        silent(&mut poller);
+        assert_silent(&mut poller);
         there.shut(Shutdown::Write).unwrap();
-        let event = only(&mut poller);
+        let event = only_event(&mut poller);
         assert!(event.is_readable() && event.is_read_closed(), "{event:?}");
-        silent(&mut poller);
+        assert_silent(&mut poller);
     }
     for_each_stream!(B, case);
 }
@@ -225,7 +222,7 @@ pub fn a_reset_is_an_error<B: Backend>() {
         let (here, reset) = reset();
         poller.add_with(client(&here), interest).unwrap();
         reset();
-        let event = until(&mut poller, EventObject::is_error);
+        let event = wait_until(&mut poller, EventObject::is_error);
         assert!(!interest.is_read() || (event.is_readable() && event.is_read_closed()));
         assert!(!interest.is_write() || (event.is_writable() && event.is_write_closed()));
     }
@@ -233,25 +230,19 @@ pub fn a_reset_is_an_error<B: Backend>() {
 
 /// Once a reset has been read from `SO_ERROR` it is no error any more, but closed it stays.
 pub fn an_error_that_was_taken_is_gone_and_the_end_stays<B: Backend>() {
-    if left_out::<B>(&[Kernel::LibKqueue], "it takes SO_ERROR itself") {
-        return;
-    }
     let mut poller = poller::<B, EventKind>();
     let (here, reset) = reset();
     poller.add(client(&here)).unwrap();
     reset();
-    until(&mut poller, EventObject::is_error);
+    wait_until(&mut poller, EventObject::is_error);
     let error = here.take_error().unwrap().unwrap();
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
-    let event = only(&mut poller);
+    let event = only_event(&mut poller);
     assert!(event.is_readable() && event.is_read_closed() && !event.is_error(), "{event:?}");
 }
 
 /// A loop that looks at one bit alone gets to the error of a reset.
 pub fn a_loop_that_looks_at_one_bit_gets_to_a_reset<B: Backend>() {
-    if left_out::<B>(&[Kernel::LibKqueue], "it takes SO_ERROR itself") {
-        return;
-    }
     let (here, by_peer) = reset();
     by_peer();
     let error = one_bit_loop::<B, _>(&here, Interest::READ, EventObject::is_readable, || {
@@ -290,7 +281,7 @@ pub fn a_refused_connection_is_told_of<B: Backend>() {
         let mut poller = poller::<B, EventKind>();
         let (here, _nobody) = refused();
         poller.add_with(client(&here), interest).unwrap();
-        let event = until(&mut poller, |event| event.is_error() || event.is_write_closed());
+        let event = wait_until(&mut poller, |event| event.is_error() || event.is_write_closed());
         assert!(!interest.is_read() || event.is_readable(), "{interest:?}: {event:?}");
         assert!(!interest.is_write() || event.is_writable(), "{interest:?}: {event:?}");
     }
@@ -298,9 +289,6 @@ pub fn a_refused_connection_is_told_of<B: Backend>() {
 
 /// A loop that looks at one bit alone gets to the call that tells of a refused connection.
 pub fn a_loop_that_looks_at_one_bit_gets_to_a_refused_connection<B: Backend>() {
-    if left_out::<B>(&[Kernel::LibKqueue], "it takes SO_ERROR itself") {
-        return;
-    }
     type Bit = fn(&EventObject) -> bool;
     let loops: [(Interest, Bit); 4] = [
         (Interest::READ, EventObject::is_readable),
@@ -324,25 +312,22 @@ pub fn a_connection_that_succeeds_is_writable<B: Backend>() {
         assert_eq!(error.raw_os_error(), Some(libc::EINPROGRESS));
     }
     poller.add_with(client(&here), Interest::WRITE).unwrap();
-    let event = only(&mut poller);
+    let event = only_event(&mut poller);
     assert!(event.is_writable() && !event.is_write_closed() && !event.is_error(), "{event:?}");
     assert!(here.take_error().unwrap().is_none());
 }
 
 /// A TCP socket that is not connected is hung up on epoll at once; on a kqueue nothing is said of it.
 pub fn an_unconnected_socket_is_hung_up_on_epoll_only<B: Backend>() {
-    if left_out::<B>(&[Kernel::LibKqueue], "its answers are epoll's") {
-        return;
-    }
     for interest in [Interest::READ, Interest::WRITE, BOTH()] {
         let mut poller = poller::<B, EventKind>();
         let here = tcp();
         poller.add_with(client(&here), interest).unwrap();
         if B::KERNEL == Kernel::Epoll {
-            let event = only(&mut poller);
+            let event = only_event(&mut poller);
             assert!(event.is_read_closed() && event.is_write_closed(), "{event:?}");
         } else {
-            silent(&mut poller);
+            assert_silent(&mut poller);
         }
     }
 }
@@ -356,9 +341,9 @@ pub fn ones_own_end_of_reading_is_read_closed<B: Backend>() {
         let mut poller = poller::<B, EventKind>();
         let (here, _there) = S::pair();
         poller.add(client(&here)).unwrap();
-        silent(&mut poller);
+        assert_silent(&mut poller);
         here.shut(Shutdown::Read).unwrap();
-        let event = only(&mut poller);
+        let event = only_event(&mut poller);
         assert!(event.is_readable() && event.is_read_closed(), "{event:?}");
         assert_eq!((&here).read(&mut [0; 8]).unwrap(), 0);
     }
@@ -375,12 +360,9 @@ pub fn ones_own_end_of_writing_is_write_closed_on_kqueue_only<B: Backend>() {
         let (here, _there) = S::pair();
         here.shut(Shutdown::Write).unwrap();
         poller.add_with(client(&here), Interest::WRITE).unwrap();
-        let event = only(&mut poller);
+        let event = only_event(&mut poller);
         assert!(event.is_writable(), "{event:?}");
         assert_eq!(event.is_write_closed(), B::KERNEL.is_kqueue(), "{event:?}");
-    }
-    if left_out::<B>(&[Kernel::LibKqueue], "its answers are epoll's") {
-        return;
     }
     for_each_stream!(B, case);
 }
@@ -392,33 +374,30 @@ pub fn a_listener_is_readable_while_connections_are_pending<B: Backend>() {
     listener.set_nonblocking(true).unwrap();
     let server = EventObject::server(listener.as_raw_fd());
     poller.add(server).unwrap();
-    silent(&mut poller);
+    assert_silent(&mut poller);
     let address = listener.local_addr().unwrap();
     let _clients = [TcpStream::connect(address).unwrap(), TcpStream::connect(address).unwrap()];
     for _ in 0..2 {
-        let event = only(&mut poller);
+        let event = only_event(&mut poller);
         assert_eq!((event, event.kind), (server, EventKind::Server));
         assert!(event.is_readable() && !event.is_read_closed() && !event.is_error(), "{event:?}");
         listener.accept().unwrap();
     }
-    silent(&mut poller);
+    assert_silent(&mut poller);
 }
 
 /// A socket that is registered before it listens tells of connections all the same.
 pub fn a_socket_that_listens_after_it_was_added_tells_of_connections<B: Backend>() {
-    if left_out::<B>(&[Kernel::LibKqueue], "it asks whether a socket listens when it is added") {
-        return;
-    }
     let mut poller = poller::<B, EventKind>();
     let listener = tcp();
     poller.add(client(&listener)).unwrap();
     listener.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
     listener.listen(4).unwrap();
-    silent(&mut poller);
+    assert_silent(&mut poller);
     let _client = TcpStream::connect(listener.local_addr().unwrap().as_socket().unwrap()).unwrap();
-    assert!(only(&mut poller).is_readable());
+    assert!(only_event(&mut poller).is_readable());
     listener.accept().unwrap();
-    silent(&mut poller);
+    assert_silent(&mut poller);
 }
 
 /// A listener that is shut down is readable on Linux, so that its loop gets to the error of `accept`. macOS shuts
@@ -444,7 +423,7 @@ pub fn a_peer_that_is_gone_with_unread_data_is_read_closed<B: Backend>() {
     (&here).write_all(b"never read").unwrap();
     poller.add_with(client(&here), BOTH()).unwrap();
     drop(there);
-    let event = until(&mut poller, EventObject::is_read_closed);
+    let event = wait_until(&mut poller, EventObject::is_read_closed);
     assert!(event.is_readable() && event.is_writable(), "{event:?}");
     if B::KERNEL == Kernel::Epoll {
         assert!(event.is_error(), "{event:?}");
@@ -467,8 +446,8 @@ pub fn a_datagram_peer_that_is_gone_is_no_end<B: Backend>() {
     reading.add(client(&here)).unwrap();
     writing.add_with(client(&here), Interest::WRITE).unwrap();
     drop(there);
-    silent(&mut reading);
-    let event = only(&mut writing);
+    assert_silent(&mut reading);
+    let event = only_event(&mut writing);
     assert!(event.is_writable() && !event.is_read_closed() && !event.is_error(), "{event:?}");
     here.send(b"x").unwrap_err();
 }
@@ -488,14 +467,14 @@ pub fn a_queued_error_is_told_of_until_the_queue_is_read_on_epoll<B: Backend>() 
         setsockopt(&here, sockopt::Ipv4RecvErr, &true).unwrap();
         poller.add(client(&here)).unwrap();
         here.send_to(b"x", nobody).unwrap();
-        assert!(until(&mut poller, EventObject::is_error).is_readable());
+        assert!(wait_until(&mut poller, EventObject::is_error).is_readable());
         assert_eq!(here.recv(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionRefused);
         for _ in 0..3 {
-            assert!(only(&mut poller).is_error());
+            assert!(only_event(&mut poller).is_error());
             assert_eq!(here.recv(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
         }
         recv(here.as_raw_fd(), &mut [0], MsgFlags::MSG_ERRQUEUE).unwrap();
-        silent(&mut poller);
+        assert_silent(&mut poller);
     }
 }
 
@@ -511,12 +490,12 @@ pub fn a_low_water_mark_is_honoured<B: Backend>() {
     nix::sys::socket::setsockopt(&here, ReceiveLowWater, &100).unwrap();
     poller.add(client(&here)).unwrap();
     there.write_all(&[0; 99]).unwrap();
-    silent(&mut poller);
+    assert_silent(&mut poller);
     there.write_all(&[0; 1]).unwrap();
-    let event = only(&mut poller);
+    let event = only_event(&mut poller);
     assert!(event.is_readable() && !event.is_read_closed(), "{event:?}");
     assert_eq!((&here).read(&mut [0; 200]).unwrap(), 100);
-    silent(&mut poller);
+    assert_silent(&mut poller);
 }
 
 /// Ordinary data around an out-of-band byte is told of, and all of it is read.
@@ -529,7 +508,7 @@ pub fn data_around_an_out_of_band_byte_is_told_of<B: Backend>() {
     there.write_all(b"after").unwrap();
     let mut received = Vec::new();
     while received.len() < b"beforeafter".len() {
-        assert!(only(&mut poller).is_readable());
+        assert!(only_event(&mut poller).is_readable());
         let mut buffer = [0; 64];
         let bytes = (&here).read(&mut buffer).unwrap();
         received.extend_from_slice(&buffer[..bytes]);

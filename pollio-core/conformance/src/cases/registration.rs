@@ -6,11 +6,11 @@ use std::os::fd::{AsRawFd, RawFd};
 
 use pollio_core::{EventKind, EventObject, Interest, Poller};
 
-use crate::backend::{left_out, poller};
+use crate::assertions::{assert_errno, assert_silent, next_events, only_event};
+use crate::backend::poller;
 use crate::fds::{drain_open, dup, fill, ready_pair, replace, tcp_pair, unix_pair};
 use crate::interests::{directions, interests, modes};
 use crate::processes::isolated;
-use crate::verdicts::{assert_errno, next, only, silent};
 use crate::{Backend, Kernel};
 
 /// An fd that nobody has registered is added.
@@ -19,9 +19,9 @@ pub fn a_fresh_fd_is_added<B: Backend>() {
     let (here, mut there) = tcp_pair();
     let client = EventObject::client(here.as_raw_fd());
     poller.add(client).unwrap();
-    silent(&mut poller);
+    assert_silent(&mut poller);
     there.write_all(b"x").unwrap();
-    let event = only(&mut poller);
+    let event = only_event(&mut poller);
     assert_eq!(event, client);
     assert!(event.is_readable() && !event.is_writable());
 }
@@ -32,13 +32,13 @@ pub fn add_is_for_reading_and_level_triggered<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let (here, mut there) = unix_pair();
     poller.add(EventObject::server(here.as_raw_fd())).unwrap();
-    silent(&mut poller);
+    assert_silent(&mut poller);
     there.write_all(b"x").unwrap();
     for _ in 0..3 {
-        assert_eq!(only(&mut poller), EventObject::server(here.as_raw_fd()));
+        assert_eq!(only_event(&mut poller), EventObject::server(here.as_raw_fd()));
     }
     drain_open(&here);
-    silent(&mut poller);
+    assert_silent(&mut poller);
 }
 
 /// An fd that is ready when it is added is reported by the next wait, whatever the direction and the mode.
@@ -63,12 +63,12 @@ pub fn an_fd_is_registered_with_each_poller_apart<B: Backend>() {
     one.add(client).unwrap();
     assert_errno(two.delete(client.fd), libc::ENOENT);
     assert_errno(two.modify(client, Interest::WRITE), libc::ENOENT);
-    silent(&mut two);
+    assert_silent(&mut two);
     two.add_with(client.with_generation(2), Interest::WRITE).unwrap();
-    assert_eq!((only(&mut one), only(&mut two)), (client, client.with_generation(2)));
+    assert_eq!((only_event(&mut one), only_event(&mut two)), (client, client.with_generation(2)));
     one.delete(client.fd).unwrap();
-    silent(&mut one);
-    assert_eq!(only(&mut two), client.with_generation(2));
+    assert_silent(&mut one);
+    assert_eq!(only_event(&mut two), client.with_generation(2));
 }
 
 /// Adding an fd that is registered is `AlreadyExists`, whatever it is added for and as.
@@ -97,11 +97,11 @@ pub fn a_refused_add_leaves_the_old_word<B: Backend>() {
         let (here, _there) = ready_pair();
         let old = EventObject::client(here.as_raw_fd()).with_generation(7);
         poller.add_with(old, interest).unwrap();
-        assert_eq!(only(&mut poller), old);
+        assert_eq!(only_event(&mut poller), old);
         for new in [old.with_generation(8), EventObject::server(old.fd).with_generation(7)] {
             for refused in directions() {
                 assert_errno(poller.add_with(new, refused), libc::EEXIST);
-                assert_eq!(only(&mut poller), old, "{interest:?}, then {refused:?}");
+                assert_eq!(only_event(&mut poller), old, "{interest:?}, then {refused:?}");
             }
         }
     }
@@ -116,7 +116,7 @@ pub fn a_refused_add_leaves_the_old_interest<B: Backend>() {
             let client = EventObject::client(here.as_raw_fd());
             poller.add_with(client, old).unwrap();
             assert_errno(poller.add_with(client.with_generation(1), refused), libc::EEXIST);
-            let event = only(&mut poller);
+            let event = only_event(&mut poller);
             assert_eq!(event.is_readable(), old.is_read(), "{old:?}, refused {refused:?}");
             assert_eq!(event.is_writable(), old.is_write(), "{old:?}, refused {refused:?}");
         }
@@ -126,9 +126,6 @@ pub fn a_refused_add_leaves_the_old_interest<B: Backend>() {
 /// An fd that is added again stays in the mode that it was in; what has been reported may be so once more, but
 /// what is gone is not.
 pub fn a_refused_add_leaves_the_old_mode<B: Backend>() {
-    if left_out::<B>(&[Kernel::LibKqueue], "its answer whether a filter is there is an old errno") {
-        return;
-    }
     for old in modes(Interest::READ) {
         for refused in modes(Interest::READ) {
             let mut poller = poller::<B, EventKind>();
@@ -141,30 +138,30 @@ pub fn a_refused_add_leaves_the_old_mode<B: Backend>() {
             poller.add_with(client, old).unwrap();
             refuse(&poller);
             there.write_all(b"x").unwrap();
-            assert_eq!(only(&mut poller), client);
+            assert_eq!(only_event(&mut poller), client);
             if old.is_edge() || old.is_oneshot() {
-                silent(&mut poller);
+                assert_silent(&mut poller);
             } else {
-                assert_eq!(only(&mut poller), client);
+                assert_eq!(only_event(&mut poller), client);
             }
             drain_open(&here);
             refuse(&poller);
-            silent(&mut poller);
+            assert_silent(&mut poller);
             there.write_all(b"x").unwrap();
             if old.is_oneshot() {
                 // It has fired, and a refused add does not arm it.
-                silent(&mut poller);
+                assert_silent(&mut poller);
                 refuse(&poller);
-                silent(&mut poller);
+                assert_silent(&mut poller);
                 poller.modify(client, old).unwrap();
-                assert_eq!(only(&mut poller), client, "{old:?}, refused {refused:?}");
-                silent(&mut poller);
+                assert_eq!(only_event(&mut poller), client, "{old:?}, refused {refused:?}");
+                assert_silent(&mut poller);
             } else if old.is_edge() {
-                assert_eq!(only(&mut poller), client, "{old:?}, refused {refused:?}");
-                silent(&mut poller);
+                assert_eq!(only_event(&mut poller), client, "{old:?}, refused {refused:?}");
+                assert_silent(&mut poller);
             } else {
                 for _ in 0..3 {
-                    assert_eq!(only(&mut poller), client, "{old:?}, refused {refused:?}");
+                    assert_eq!(only_event(&mut poller), client, "{old:?}, refused {refused:?}");
                 }
             }
         }
@@ -180,23 +177,20 @@ pub fn an_fd_and_its_dup_are_two_registrations<B: Backend>() {
     for object in objects {
         poller.add(object).unwrap();
     }
-    let events = next(&mut poller);
+    let events = next_events(&mut poller);
     assert_eq!(events.len(), 2);
     assert!(objects.iter().all(|object| events.contains(object)));
     poller.delete(objects[0].fd).unwrap();
     assert_errno(poller.delete(objects[0].fd), libc::ENOENT);
-    assert_eq!(only(&mut poller), objects[1]);
+    assert_eq!(only_event(&mut poller), objects[1]);
     poller.add(objects[0]).unwrap();
     poller.delete(objects[1].fd).unwrap();
-    assert_eq!(only(&mut poller), objects[0]);
+    assert_eq!(only_event(&mut poller), objects[0]);
 }
 
 /// A dup of the same open file that is put back on the number, after it was closed: `AlreadyExists` on epoll, whose
 /// registration has outlived the number; a new registration on a kqueue, whose has not.
 pub fn the_same_file_put_back_on_its_number_is_registered_on_epoll_only<B: Backend>() {
-    if left_out::<B>(&[Kernel::LibKqueue], "it does not notice closed fds") {
-        return;
-    }
     let mut poller = poller::<B, EventKind>();
     let (here, _there) = ready_pair();
     let client = EventObject::client(here.as_raw_fd());
@@ -210,14 +204,14 @@ pub fn the_same_file_put_back_on_its_number_is_registered_on_epoll_only<B: Backe
     let added = poller.add(client.with_generation(1));
     if B::KERNEL == Kernel::Epoll {
         assert_errno(added, libc::EEXIST);
-        assert_eq!(only(&mut poller), client);
+        assert_eq!(only_event(&mut poller), client);
         poller.delete(client.fd).unwrap();
     } else {
         added.unwrap();
-        assert_eq!(only(&mut poller), client.with_generation(1));
+        assert_eq!(only_event(&mut poller), client.with_generation(1));
         poller.delete(client.fd).unwrap();
     }
-    silent(&mut poller);
+    assert_silent(&mut poller);
 }
 
 /// `modify` watches for the new directions and for no other, from whatever they were: narrower, wider or others.
@@ -228,24 +222,24 @@ pub fn modify_changes_what_is_watched<B: Backend>() {
             let (here, mut there) = ready_pair();
             let client = EventObject::client(here.as_raw_fd());
             poller.add_with(client, old).unwrap();
-            assert_eq!(only(&mut poller), client);
+            assert_eq!(only_event(&mut poller), client);
             poller.modify(client, new).unwrap();
             for _ in 0..2 {
-                let event = only(&mut poller);
+                let event = only_event(&mut poller);
                 assert_eq!(event.is_readable(), new.is_read(), "{old:?} to {new:?}");
                 assert_eq!(event.is_writable(), new.is_write(), "{old:?} to {new:?}");
             }
             // What is not watched does not come when it becomes ready, either.
             drain_open(&here);
             fill(&here);
-            silent(&mut poller);
+            assert_silent(&mut poller);
             if !new.is_read() {
                 there.write_all(b"x").unwrap();
-                silent(&mut poller);
+                assert_silent(&mut poller);
             }
             if !new.is_write() {
                 drain_open(&there);
-                silent(&mut poller);
+                assert_silent(&mut poller);
             }
             poller.delete(client.fd).unwrap();
             assert_errno(poller.delete(client.fd), libc::ENOENT);
@@ -263,11 +257,11 @@ pub fn interest_is_narrowed_and_widened_again<B: Backend>() {
             poller.add_with(client, Interest::READ | Interest::WRITE).unwrap();
             for _ in 0..3 {
                 poller.modify(client, narrow).unwrap();
-                let event = only(&mut poller);
+                let event = only_event(&mut poller);
                 assert_eq!(event.is_readable(), narrow.is_read());
                 assert_eq!(event.is_writable(), narrow.is_write());
                 poller.modify(client, mode).unwrap();
-                let event = only(&mut poller);
+                let event = only_event(&mut poller);
                 assert!(event.is_readable() && event.is_writable(), "{narrow:?} to {mode:?}");
             }
         }
@@ -281,11 +275,11 @@ pub fn modify_changes_kind_and_generation<B: Backend>() {
         let (here, _there) = ready_pair();
         let first = EventObject::client(here.as_raw_fd());
         poller.add_with(first, interest).unwrap();
-        assert_eq!(only(&mut poller), first);
+        assert_eq!(only_event(&mut poller), first);
         let server = EventObject::server(first.fd);
         for word in [first.with_generation(1), server, server.with_generation(0xff_ffff), first] {
             poller.modify(word, interest).unwrap();
-            assert_eq!(only(&mut poller), word, "{interest:?}");
+            assert_eq!(only_event(&mut poller), word, "{interest:?}");
         }
     }
 }
@@ -298,7 +292,7 @@ pub fn what_was_ready_before_a_modify_comes_with_the_new_word<B: Backend>() {
         let client = EventObject::client(here.as_raw_fd());
         poller.add_with(client, interest).unwrap();
         poller.modify(client.with_generation(1), interest).unwrap();
-        assert_eq!(only(&mut poller), client.with_generation(1), "{interest:?}");
+        assert_eq!(only_event(&mut poller), client.with_generation(1), "{interest:?}");
     }
 }
 
@@ -309,13 +303,13 @@ pub fn modifying_what_is_not_registered_is_not_found<B: Backend>() {
         let (here, _there) = ready_pair();
         let client = EventObject::client(here.as_raw_fd());
         assert_errno(poller.modify(client, interest), libc::ENOENT);
-        silent(&mut poller);
+        assert_silent(&mut poller);
         poller.add_with(client, interest).unwrap();
         poller.delete(client.fd).unwrap();
         assert_errno(poller.modify(client, interest), libc::ENOENT);
-        silent(&mut poller);
+        assert_silent(&mut poller);
         poller.add_with(client, interest).unwrap();
-        assert_eq!(only(&mut poller), client);
+        assert_eq!(only_event(&mut poller), client);
     }
 }
 
@@ -329,14 +323,14 @@ pub fn a_deleted_fd_is_reported_no_more<B: Backend>() {
         for round in 0..2 {
             let client = client.with_generation(round);
             poller.add_with(client, interest).unwrap();
-            assert_eq!(only(&mut poller), client, "{interest:?}");
+            assert_eq!(only_event(&mut poller), client, "{interest:?}");
             poller.delete(client.fd).unwrap();
-            silent(&mut poller);
+            assert_silent(&mut poller);
         }
         // Ready, and never fetched.
         poller.add_with(client, interest).unwrap();
         poller.delete(client.fd).unwrap();
-        silent(&mut poller);
+        assert_silent(&mut poller);
     }
 }
 
@@ -359,7 +353,7 @@ pub fn deleting_twice_is_not_found<B: Backend>() {
             let mut poller = poller::<B, EventKind>();
             poller.add_with(client, interest).unwrap();
             if fired {
-                assert_eq!(only(&mut poller), client);
+                assert_eq!(only_event(&mut poller), client);
             }
             poller.delete(client.fd).unwrap();
             for _ in 0..2 {
@@ -377,12 +371,12 @@ pub fn a_delete_keeps_back_what_was_not_fetched<B: Backend>() {
     for (here, _) in &pairs {
         poller.add(EventObject::client(here.as_raw_fd())).unwrap();
     }
-    let fetched = only(&mut poller);
+    let fetched = only_event(&mut poller);
     for (here, _) in &pairs {
         poller.delete(here.as_raw_fd()).unwrap();
     }
     assert!(fetched.is_readable() && pairs.iter().any(|(here, _)| here.as_raw_fd() == fetched.fd));
-    silent(&mut poller);
+    assert_silent(&mut poller);
 }
 
 /// Every call with `fd` is EBADF.
@@ -415,16 +409,13 @@ pub fn an_fd_that_was_never_opened_is_ebadf<B: Backend>() {
 
 /// Every call with an fd that is closed is EBADF, whether it was registered or not.
 pub fn a_closed_fd_is_ebadf<B: Backend>() {
-    if left_out::<B>(&[Kernel::LibKqueue], "it does not notice closed fds") {
-        return;
-    }
     isolated(|| {
         let (here, _there) = ready_pair();
         let fd = here.as_raw_fd();
         let mut unregistered = poller::<B, EventKind>();
         drop(here);
         assert_bad_fd(&unregistered, fd);
-        silent(&mut unregistered);
+        assert_silent(&mut unregistered);
 
         for interest in interests() {
             for deleted in [false, true] {
@@ -466,13 +457,13 @@ pub fn a_failed_add_leaves_nothing_registered<B: Backend>() {
             assert_errno(poller.delete(object.fd), unregistered);
         }
     }
-    silent(&mut poller);
+    assert_silent(&mut poller);
     // Nor does it stand in the way of what gets the number.
     let (here, _there) = ready_pair();
     let mut number = directory.into();
     replace(&mut number, &here);
     poller.add(object).unwrap();
-    assert_eq!(only(&mut poller), object);
+    assert_eq!(only_event(&mut poller), object);
 }
 
 /// Calls that fail leave what is registered besides as it is.
@@ -493,11 +484,11 @@ pub fn failed_calls_leave_other_registrations_alone<B: Backend>() {
         assert_errno(poller.modify(other, Interest::WRITE), libc::ENOENT);
     };
     fail(&poller);
-    silent(&mut poller);
+    assert_silent(&mut poller);
     for _ in 0..3 {
         there.write_all(b"x").unwrap();
-        assert_eq!(only(&mut poller), client);
+        assert_eq!(only_event(&mut poller), client);
         fail(&poller);
-        silent(&mut poller);
+        assert_silent(&mut poller);
     }
 }

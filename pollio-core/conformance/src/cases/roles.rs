@@ -12,9 +12,9 @@ use pollio_core::{
 };
 
 use crate::Backend;
+use crate::assertions::{TIME_LIMIT, TIME_LIMIT_MS, assert_silent, next_events, only_event};
 use crate::backend::poller;
 use crate::fds::unix_pair;
-use crate::verdicts::{LONG, next, only, silent};
 
 pollio_core::tags! {
     /// What each connection of a proxy is for: with the smallest tag and the largest.
@@ -42,7 +42,7 @@ pub fn a_servers_roles_come_back<B: Backend>() {
     let (server, client) = (ready(), ready());
     poller.add(EventObject::server(server.0.as_raw_fd())).unwrap();
     poller.add(EventObject::client(client.0.as_raw_fd())).unwrap();
-    let events = next(&mut poller);
+    let events = next_events(&mut poller);
     assert_eq!(events.len(), 2);
     for event in events {
         let fd = match event.kind {
@@ -66,11 +66,11 @@ pub fn roles_of_ones_own_come_back<B: Backend>() {
     for object in objects(0) {
         poller.add(object).unwrap();
     }
-    assert_eq!(next(&mut poller).into_iter().collect::<HashSet<_>>(), objects(0));
+    assert_eq!(next_events(&mut poller).into_iter().collect::<HashSet<_>>(), objects(0));
     for object in objects(1) {
         poller.modify(object, Interest::READ).unwrap();
     }
-    assert_eq!(next(&mut poller).into_iter().collect::<HashSet<_>>(), objects(1));
+    assert_eq!(next_events(&mut poller).into_iter().collect::<HashSet<_>>(), objects(1));
 }
 
 /// Each of the 256 tags goes through the kernel and comes back, on fds of their own and on one fd in turn.
@@ -81,7 +81,7 @@ pub fn every_tag_comes_back<B: Backend>() {
     for (fd, tag) in &fds {
         poller.add(EventObject::new(fd.as_raw_fd(), *tag)).unwrap();
     }
-    let told: HashSet<_> = next(&mut poller).into_iter().collect();
+    let told: HashSet<_> = next_events(&mut poller).into_iter().collect();
     let all: HashSet<_> = fds.iter().map(|(fd, tag)| EventObject::new(fd.as_raw_fd(), *tag)).collect();
     assert_eq!(told, all);
     for (fd, _) in &fds {
@@ -91,7 +91,7 @@ pub fn every_tag_comes_back<B: Backend>() {
     for tag in 0..=u8::MAX {
         let object = EventObject::new(here.as_raw_fd(), tag);
         poller.modify(object, Interest::READ | Interest::WRITE).unwrap();
-        assert_eq!(only(&mut poller), object);
+        assert_eq!(only_event(&mut poller), object);
     }
     drop(there);
 }
@@ -102,12 +102,12 @@ pub fn generations_come_back<B: Backend>() {
     let (here, _there) = ready();
     let client = EventObject::client(here.as_raw_fd());
     poller.add(client.with_generation(1)).unwrap();
-    assert!(only(&mut poller).is_generation(1));
+    assert!(only_event(&mut poller).is_generation(1));
     let largest = (1 << GENERATION_BITS) - 1;
     for generation in [0, 2, 0x80_0000, 0xabcdef, largest, largest + 1, u32::MAX] {
         for interest in [Interest::READ, (Interest::READ | Interest::WRITE).oneshot()] {
             poller.modify(client.with_generation(generation), interest).unwrap();
-            let event = only(&mut poller);
+            let event = only_event(&mut poller);
             assert_eq!(event.generation(), generation & largest);
             assert!(event.is_generation(generation) && !event.is_generation(generation ^ 1));
             assert_eq!((event.fd, event.kind), (client.fd, client.kind));
@@ -123,7 +123,7 @@ pub fn a_generation_tells_owners_of_a_number_apart<B: Backend>() {
         let (here, _there) = ready();
         let client = EventObject::client(here.as_raw_fd()).with_generation(generation);
         poller.add(client).unwrap();
-        let event = only(&mut poller);
+        let event = only_event(&mut poller);
         assert!(event.is_generation(generation));
         assert!(last.is_none_or(|last| last != event));
         last = Some(event);
@@ -196,19 +196,19 @@ pub fn a_wait_for_a_word_that_does_not_decode_is_empty<B: Backend>() {
             waker.wake().unwrap();
         }
         let start = Instant::now();
-        assert!(poller.wait(LONG.as_millis() as i32).unwrap().is_empty());
-        assert!(start.elapsed() < LONG, "it waited for something else");
+        assert!(poller.wait(TIME_LIMIT_MS).unwrap().is_empty());
+        assert!(start.elapsed() < TIME_LIMIT, "it waited for something else");
     }
     poller.delete(here.as_raw_fd()).unwrap();
     poller.wait(0).unwrap();
     UNDERSTOOD.set(true);
     let start = Instant::now();
-    silent(&mut poller);
-    assert!(start.elapsed() >= Duration::from_millis(crate::verdicts::A_WHILE as u64));
+    assert_silent(&mut poller);
+    assert!(start.elapsed() >= Duration::from_millis(crate::assertions::SILENCE_MS as u64));
     waker.wake().unwrap();
     let start = Instant::now();
-    assert!(poller.wait(LONG.as_millis() as i32).unwrap().is_empty());
-    assert!(start.elapsed() < LONG, "not woken");
+    assert!(poller.wait(TIME_LIMIT_MS).unwrap().is_empty());
+    assert!(start.elapsed() < TIME_LIMIT, "not woken");
 }
 
 /// Words put into the epoll behind the poller's back, of any bits, are delivered or skipped: never a panic, nor the
@@ -216,12 +216,10 @@ pub fn a_wait_for_a_word_that_does_not_decode_is_empty<B: Backend>() {
 pub fn words_from_elsewhere_are_delivered_or_skipped<B: Backend>() {
     #[cfg(target_os = "linux")]
     {
-        use crate::Kernel;
-        use crate::backend::left_out;
+        use crate::backend::needs_epoll;
         use rustix::event::epoll;
 
-        let kqueues = [Kernel::Kqueue, Kernel::EmulatedKqueue, Kernel::LibKqueue];
-        if left_out::<B>(&kqueues, "no word gets into a kqueue but through its process") {
+        if needs_epoll::<B>("no word gets into a kqueue but through its process") {
             return;
         }
         fn are<B: Backend, K: Tag + std::fmt::Debug + PartialEq>(kind: K) {
@@ -236,13 +234,13 @@ pub fn words_from_elsewhere_are_delivered_or_skipped<B: Backend>() {
                 epoll::add(&poller, &stranger, data, epoll::EventFlags::IN).unwrap();
                 let decodes = EventObject::<K>::decode(word).is_some_and(|event| event.fd >= 0);
                 for _ in 0..2 {
-                    let events = next(&mut poller);
+                    let events = next_events(&mut poller);
                     assert!(events.contains(&client), "{word:#x}: {events:?}");
                     assert_eq!(events.len(), 1 + usize::from(decodes), "{word:#x}: {events:?}");
                 }
                 epoll::delete(&poller, &stranger).unwrap();
             }
-            assert_eq!(next(&mut poller), [client]);
+            assert_eq!(next_events(&mut poller), [client]);
         }
         are::<B, EventKind>(EventKind::Client);
         // Each number is a role of this type, the wake word's 0 too.
@@ -270,7 +268,7 @@ pub fn a_role_that_comes_back_as_another_loses_no_event<B: Backend>() {
     let interest = Interest::READ | Interest::WRITE;
     poller.add_with(EventObject::new(here.as_raw_fd(), Other(1)), interest).unwrap();
     for _ in 0..2 {
-        let event = only(&mut poller);
+        let event = only_event(&mut poller);
         assert_eq!(event, EventObject::new(here.as_raw_fd(), Other(2)));
         assert!(event.is_readable() && event.is_writable());
     }
@@ -287,7 +285,7 @@ pub fn a_poller_works_boxed<B: Backend>() {
     assert_eq!(poller.wait(-1).unwrap(), [client]);
     poller.modify(client.with_generation(1), Interest::WRITE).unwrap();
     let mut events = vec![client; 3];
-    assert_eq!(poller.wait_into(&mut events, Some(LONG)).unwrap(), 1);
+    assert_eq!(poller.wait_into(&mut events, Some(TIME_LIMIT)).unwrap(), 1);
     assert_eq!(events, [client.with_generation(1)]);
     poller.delete(here.as_raw_fd()).unwrap();
     poller.add_with(client, Interest::READ.edge()).unwrap();
@@ -329,7 +327,7 @@ pub fn a_capacity_is_one_to_max_events<B: Backend>() {
         for (here, _) in &pairs {
             poller.add(EventObject::client(here.as_raw_fd())).unwrap();
         }
-        assert_eq!(next(&mut poller).len(), expected, "{capacity}");
+        assert_eq!(next_events(&mut poller).len(), expected, "{capacity}");
         let mut events = Vec::new();
         assert_eq!(poller.wait_into(&mut events, None).unwrap(), expected, "{capacity}");
     }

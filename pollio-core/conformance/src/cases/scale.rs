@@ -8,11 +8,11 @@ use pollio_core::{EventKind, EventObject, Interest, MAX_EVENTS, Poller};
 use proptest::prelude::RngCore;
 use proptest::test_runner::{RngAlgorithm, TestRng};
 
-use crate::backend::{left_out, poller};
+use crate::assertions::{assert_errno, assert_silent};
+use crate::backend::poller;
 use crate::fds::{dup, ready_pair, replace, unix_pair};
 use crate::interests::directions;
 use crate::processes::isolated;
-use crate::verdicts::{assert_errno, silent};
 use crate::{Backend, Kernel};
 
 /// As many fds as the system allows, up to `wanted`, of which the first few are left to the caller.
@@ -26,9 +26,6 @@ fn dups(fd: &impl std::os::fd::AsFd, wanted: usize) -> Vec<OwnedFd> {
 /// Watched fds that are all ready, a thousand to as many as there can be, come from one wait, each of them once;
 /// beyond `MAX_EVENTS` the rest comes with the next.
 pub fn as_many_fds_as_there_can_be_are_told_of<B: Backend>() {
-    if left_out::<B>(&[Kernel::LibKqueue], "it returns 512 events at most") {
-        return;
-    }
     isolated(|| {
         let (here, _there) = ready_pair();
         for wanted in [1_000, 5_000, MAX_EVENTS + 500] {
@@ -62,9 +59,6 @@ pub fn as_many_fds_as_there_can_be_are_told_of<B: Backend>() {
 /// No wait returns more than `MAX_EVENTS`, however much is ready: the rest comes with the next ones, and nobody
 /// starves.
 pub fn no_more_than_max_events_come_from_one_wait<B: Backend>() {
-    if left_out::<B>(&[Kernel::LibKqueue], "it has an order of its own") {
-        return;
-    }
     isolated(|| {
         let (mut poller, (here, _there)) = (poller::<B, EventKind>(), ready_pair());
         let mut expected = HashSet::new();
@@ -166,5 +160,5 @@ pub fn a_hundred_thousand_changes_agree_with_a_model<B: Backend>() {
     for fd in model.keys() {
         poller.delete(*fd).unwrap();
     }
-    silent(&mut poller);
+    assert_silent(&mut poller);
 }

@@ -9,15 +9,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use libc::c_int;
-use nix::sys::pthread::{pthread_kill, pthread_self};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use pollio_core::{EventKind, EventObject, Interest, Poller};
 
 use crate::Backend;
+use crate::assertions::{TIME_LIMIT, TIME_LIMIT_MS};
 use crate::backend::poller;
 use crate::fds::{drain_open, unix_pair};
 use crate::processes::isolated;
-use crate::verdicts::LONG;
+use crate::threads::SignalTarget;
 
 static HANDLED: AtomicUsize = AtomicUsize::new(0);
 
@@ -49,11 +49,11 @@ fn under<T>(signal: Signal, pause: Duration, run: impl FnOnce() -> T) -> T {
         }
     }
 
-    let (waiter, ended) = (pthread_self(), AtomicBool::new(false));
+    let (waiter, ended) = (SignalTarget::this_thread(), AtomicBool::new(false));
     thread::scope(|scope| {
         scope.spawn(|| {
             while !ended.load(Ordering::Acquire) {
-                pthread_kill(waiter, signal).unwrap();
+                waiter.send(signal);
                 thread::sleep(pause);
             }
         });
@@ -66,7 +66,7 @@ fn under<T>(signal: Signal, pause: Duration, run: impl FnOnce() -> T) -> T {
 fn until_handled(least: usize, mut run: impl FnMut()) {
     let (start, before) = (Instant::now(), handled());
     while handled() - before <= least {
-        assert!(start.elapsed() < 3 * LONG, "there were no signals");
+        assert!(start.elapsed() < 3 * TIME_LIMIT, "there were no signals");
         run();
     }
 }
@@ -88,11 +88,11 @@ fn waits_its_time<B: Backend>(timeout: Duration) {
         assert_eq!(poller.wait_into(&mut events, Some(timeout)).unwrap(), 0);
         let elapsed = start.elapsed();
         assert!(elapsed >= timeout, "{timeout:?}: ended after {elapsed:?}");
-        assert!(elapsed < LONG, "{timeout:?}: started anew with each signal: {elapsed:?}");
+        assert!(elapsed < TIME_LIMIT, "{timeout:?}: started anew with each signal: {elapsed:?}");
     }
     let start = Instant::now();
     assert_eq!(poller.wait(timeout.as_millis() as i32).unwrap(), []);
-    assert!(start.elapsed() >= timeout && start.elapsed() < LONG);
+    assert!(start.elapsed() >= timeout && start.elapsed() < TIME_LIMIT);
 }
 
 /// A signal does not end a wait, with SA_RESTART or without: it goes on with the time that is left.
@@ -188,14 +188,14 @@ pub fn no_event_is_lost_in_a_storm_of_signals<B: Backend>() {
                     rounds += 1;
                     there.write_all(b"x").unwrap();
                     // What is lost is never answered.
-                    acknowledged.recv_timeout(LONG).expect("an event was lost");
+                    acknowledged.recv_timeout(TIME_LIMIT).expect("an event was lost");
                 }
                 there.write_all(b"!").unwrap();
                 there
             });
             under(Signal::SIGUSR1, STORM, || {
                 loop {
-                    assert_eq!(poller.wait(LONG.as_millis() as i32).unwrap(), [client]);
+                    assert_eq!(poller.wait(TIME_LIMIT_MS).unwrap(), [client]);
                     let mut byte = [0];
                     here.read_exact(&mut byte).unwrap();
                     if byte == *b"!" {

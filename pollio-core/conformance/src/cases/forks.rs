@@ -10,17 +10,17 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
 use pollio_core::{EventKind, EventObject, Poller};
 
-use crate::backend::{left_out, poller};
+use crate::assertions::{TIME_LIMIT, assert_silent, only_event};
+use crate::backend::{does_not_apply, needs_epoll, poller};
 use crate::fds::{dup, ready_pair, unix_pair};
 use crate::processes::isolated;
-use crate::verdicts::{LONG, only, silent};
 use crate::{Backend, Kernel};
 
 /// What a forked child does with its copy of a poller leaves the parent's as it is: its registrations stand, and its
 /// fds are open.
 pub fn a_forked_child_that_drops_the_poller_leaves_the_parents<B: Backend>() {
-    let kernels = [Kernel::EmulatedKqueue, Kernel::LibKqueue];
-    if left_out::<B>(&kernels, "it lives in the process, with threads that a fork does not copy") {
+    let kernels = [Kernel::EmulatedKqueue];
+    if does_not_apply::<B>(&kernels, "it lives in the process, with threads that a fork does not copy") {
         return;
     }
     isolated(|| {
@@ -39,7 +39,7 @@ pub fn a_forked_child_that_drops_the_poller_leaves_the_parents<B: Backend>() {
             ForkResult::Parent { child } => {
                 let start = Instant::now();
                 while waitpid(child, Some(WaitPidFlag::WNOHANG)).unwrap() == WaitStatus::StillAlive {
-                    if start.elapsed() > LONG {
+                    if start.elapsed() > TIME_LIMIT {
                         kill(child, Signal::SIGKILL).unwrap();
                         panic!("the child hangs");
                     }
@@ -47,9 +47,9 @@ pub fn a_forked_child_that_drops_the_poller_leaves_the_parents<B: Backend>() {
                 }
             }
         }
-        silent(&mut poller);
+        assert_silent(&mut poller);
         there.write_all(b"x").unwrap();
-        assert_eq!(only(&mut poller), client);
+        assert_eq!(only_event(&mut poller), client);
         poller.delete(client.fd).unwrap();
         registrar_works::<B>(&mut poller, client);
         drop((waker, registrar));
@@ -60,13 +60,13 @@ fn registrar_works<B: Backend>(poller: &mut B::Poller<EventKind>, client: EventO
     use pollio_core::Register;
 
     poller.registrar().add(client).unwrap();
-    assert_eq!(only(poller), client);
+    assert_eq!(only_event(poller), client);
 }
 
 /// A program that is started, and has the poller's fd as an fd of its own and closes it, leaves the parent's poller
 /// as it is.
 pub fn a_started_program_that_closes_the_poller_leaves_the_parents<B: Backend>() {
-    if left_out::<B>(&[Kernel::Kqueue], "a kqueue is not inherited (kqueue(2))") {
+    if does_not_apply::<B>(&[Kernel::Kqueue], "a kqueue is not inherited (kqueue(2))") {
         return;
     }
     isolated(|| {
@@ -77,17 +77,16 @@ pub fn a_started_program_that_closes_the_poller_leaves_the_parents<B: Backend>()
         let status =
             Command::new("sh").args(["-c", "exec <&-"]).stdin(Stdio::from(dup(&poller))).status().unwrap();
         assert!(status.success());
-        assert_eq!(only(&mut poller), client);
+        assert_eq!(only_event(&mut poller), client);
         poller.delete(client.fd).unwrap();
-        silent(&mut poller);
+        assert_silent(&mut poller);
     });
 }
 
 /// An fd that a child registers with an epoll that it shares is told of in the parent, with the word that the child
 /// gave it, and is gone when the child ends. A kqueue is not shared.
 pub fn a_childs_own_fd_is_told_of_in_the_parent_on_epoll_only<B: Backend>() {
-    let kernels = [Kernel::Kqueue, Kernel::EmulatedKqueue, Kernel::LibKqueue];
-    if !left_out::<B>(&kernels, "a kqueue is not inherited (kqueue(2))") {
+    if !needs_epoll::<B>("a kqueue is not inherited (kqueue(2))") {
         #[cfg(target_os = "linux")]
         isolated(register_in_a_child::<B>);
     }
@@ -97,7 +96,7 @@ pub fn a_childs_own_fd_is_told_of_in_the_parent_on_epoll_only<B: Backend>() {
 fn register_in_a_child<B: Backend>() {
     use rustix::event::epoll;
 
-    use crate::processes::again;
+    use crate::processes::this_test_again;
 
     const CHILD: &str = "POLLIO_CONFORMANCE_CHILD";
     let word = EventObject::server(123_456).with_generation(0xabcdef);
@@ -107,15 +106,15 @@ fn register_in_a_child<B: Backend>() {
         let data = epoll::EventData::new_u64(word.encode());
         epoll::add(std::io::stdin(), &here, data, epoll::EventFlags::IN).unwrap();
         // Until the parent has seen it, and kills this.
-        std::thread::sleep(LONG);
+        std::thread::sleep(TIME_LIMIT);
         return;
     }
     let mut poller = poller::<B, EventKind>();
-    let mut child = again().env(CHILD, "1").stdin(Stdio::from(dup(&poller))).spawn().unwrap();
+    let mut child = this_test_again().env(CHILD, "1").stdin(Stdio::from(dup(&poller))).spawn().unwrap();
     for _ in 0..2 {
-        assert_eq!(only(&mut poller), word);
+        assert_eq!(only_event(&mut poller), word);
     }
     child.kill().unwrap();
     child.wait().unwrap();
-    silent(&mut poller);
+    assert_silent(&mut poller);
 }
