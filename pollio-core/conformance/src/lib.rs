@@ -71,6 +71,8 @@ macro_rules! suite {
                 a_generation_tells_a_stale_event_from_a_live_one,
                 closing_while_another_thread_waits_ends_the_registration,
                 a_copy_in_a_child_keeps_a_closed_fd_registered_on_epoll_only,
+                a_copy_in_flight_keeps_a_closed_fd_registered_on_epoll_only,
+                a_blocked_read_keeps_a_closed_fd_registered_on_epoll_only,
             ]
             file_types: [
                 a_regular_file_is_eperm_on_epoll_and_ready_on_kqueue,
@@ -118,6 +120,7 @@ macro_rules! suite {
                 a_circle_of_pollers_is_refused,
                 pollers_nest_to_some_depth,
                 poll_says_whether_a_poller_has_events,
+                a_poller_is_watched_for_writing_on_epoll_only,
             ]
             forks: [
                 a_forked_child_that_drops_the_poller_leaves_the_parents,
@@ -133,6 +136,7 @@ macro_rules! suite {
                 memory_is_flat_over_a_million_waits,
                 a_caller_that_panics_can_go_on,
                 a_role_that_panics_breaks_nothing,
+                wait_into_grows_its_vector_in_few_steps,
             ]
             modes: [
                 a_level_is_reported_until_it_is_drained,
@@ -157,6 +161,9 @@ macro_rules! suite {
                 each_mode_changes_into_each,
                 each_mode_of_writing_changes_into_each,
                 a_mode_changed_while_idle_holds,
+                fired_oneshots_hide_no_ready_fd,
+                draining_a_nested_poller_until_it_is_empty_misses_nothing,
+                a_spurious_event_uses_up_a_oneshot,
             ]
             both_directions: [
                 both_directions_are_one_event_with_both_bits,
@@ -184,7 +191,8 @@ macro_rules! suite {
                 a_refused_connection_is_told_of,
                 a_loop_that_looks_at_one_bit_gets_to_a_refused_connection,
                 a_connection_that_succeeds_is_writable,
-                an_unconnected_socket_is_hung_up_on_epoll_only,
+                an_unconnected_stream_socket_is_hung_up_on_epoll,
+                a_unix_connect_to_a_full_backlog_has_to_be_repeated,
                 ones_own_end_of_reading_is_read_closed,
                 ones_own_end_of_writing_is_write_closed_on_kqueue_only,
                 a_listener_is_readable_while_connections_are_pending,
@@ -195,6 +203,10 @@ macro_rules! suite {
                 a_queued_error_is_told_of_until_the_queue_is_read_on_epoll,
                 a_low_water_mark_is_honoured,
                 data_around_an_out_of_band_byte_is_told_of,
+                a_unix_peer_that_shut_down_reading_is_seen_on_epoll_only,
+                own_shutdown_of_reading_drops_queued_data_on_kqueue,
+                a_paused_connection_reports_a_reset_if_an_edge_is_watched,
+                a_connection_is_reported_by_each_poller_and_accepted_once,
             ]
             pipes: [
                 a_pipe_with_data_is_readable,
@@ -207,6 +219,7 @@ macro_rules! suite {
                 a_fifo_that_never_had_a_writer_is_silent,
                 the_last_writer_of_a_fifo_leaves,
                 a_writer_comes_back_to_a_fifo,
+                own_reads_and_writes_of_a_pipe_are_edges_on_kqueue,
             ]
             ptys: [
                 an_idle_pty_is_writable_at_both_sides,
@@ -215,17 +228,20 @@ macro_rules! suite {
                 the_master_is_told_that_the_slave_is_closed,
                 the_slave_is_told_that_the_master_is_closed,
             ]
-            udp: [
+            datagrams: [
                 an_empty_datagram_is_readable,
                 ten_datagrams_are_one_event,
                 a_refused_datagram_is_told_of,
                 a_loop_that_only_reads_gets_to_the_error_of_a_datagram,
                 a_loop_that_only_writes_gets_to_the_error_of_a_datagram,
+                an_unconnected_unix_socket_is_writable_while_its_receiver_is_full,
             ]
             #[cfg(target_os = "linux")]
             priority: [
                 an_out_of_band_byte_is_priority,
                 priority_has_modes,
+                #[ignore = "sets the host name of a new namespace: needs root, user namespaces or sudo"]
+                a_changed_attribute_is_priority_and_error,
             ]
             #[cfg(target_os = "linux")]
             linux_fds: [
@@ -275,7 +291,7 @@ macro_rules! suite {
                 several_threads_register_while_the_owner_waits,
                 workers_that_arm_oneshots_again_lose_nothing,
             ]
-            roles: [
+            kinds: [
                 a_servers_roles_come_back,
                 roles_of_ones_own_come_back,
                 every_tag_comes_back,
@@ -285,6 +301,10 @@ macro_rules! suite {
                 a_wait_for_a_word_that_does_not_decode_is_empty,
                 words_from_elsewhere_are_delivered_or_skipped,
                 a_role_that_comes_back_as_another_loses_no_event,
+                a_tag_may_register_while_an_event_is_decoded,
+                a_tag_may_register_while_an_event_is_encoded,
+                an_arming_is_not_used_up_by_an_earlier_event,
+                a_tag_that_changes_its_answer_loses_no_wake_up,
                 a_poller_works_boxed,
                 generic_code_needs_one_bound,
                 a_capacity_is_one_to_max_events,
@@ -294,13 +314,16 @@ macro_rules! suite {
             ]
         }
     };
-    (@tests $Backend:ty; $( $(#[$attribute:meta])* $module:ident: [ $($case:ident),* $(,)? ] )*) => {
+    (@tests $Backend:ty; $(
+        $(#[$of_module:meta])* $module:ident: [ $( $(#[$of_case:meta])* $case:ident ),* $(,)? ]
+    )*) => {
         $(
-            $(#[$attribute])*
+            $(#[$of_module])*
             mod $module {
                 use super::*;
 
                 $(
+                    $(#[$of_case])*
                     #[test]
                     fn $case() {
                         $crate::cases::$module::$case::<$Backend>();

@@ -1,7 +1,8 @@
 //! fds that are closed without a `delete`, and numbers that are used again.
 
 use std::io::Write;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -268,4 +269,87 @@ pub fn a_copy_in_a_child_keeps_a_closed_fd_registered_on_epoll_only<B: Backend>(
         child.wait().unwrap();
         assert_silent(&mut poller);
     });
+}
+
+/// A copy of a descriptor that is in flight, in a message that nobody has received yet, keeps a closed descriptor
+/// registered. Linux only: the registration ends when the message is discarded.
+pub fn a_copy_in_flight_keeps_a_closed_fd_registered_on_epoll_only<B: Backend>() {
+    isolated(|| {
+        let mut poller = poller::<B, EventKind>();
+        let (here, _there) = ready_pair();
+        let client = EventObject::client(here.as_raw_fd());
+        poller.add(client).unwrap();
+        let carrier = unix_pair();
+        send_copy(&carrier.0, &here);
+        drop(here);
+        if B::KERNEL == Kernel::Epoll {
+            for _ in 0..2 {
+                assert_eq!(only_event(&mut poller), client);
+            }
+            assert_errno(poller.delete(client.fd), libc::EBADF);
+        } else {
+            assert_silent(&mut poller);
+        }
+        drop(carrier);
+        assert_silent(&mut poller);
+    });
+}
+
+/// Sends a copy of `fd` over a Unix socket (SCM_RIGHTS).
+fn send_copy(over: &UnixStream, fd: impl AsFd) {
+    use std::mem::MaybeUninit;
+
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let fds = [fd.as_fd()];
+    assert!(control.push(SendAncillaryMessage::ScmRights(&fds)));
+    let sent = sendmsg(over, &[std::io::IoSlice::new(b"x")], &mut control, SendFlags::empty());
+    assert_eq!(sent.unwrap(), 1);
+}
+
+/// A thread that is blocked in a read keeps a closed descriptor registered. Linux only: the registration ends
+/// with the read.
+pub fn a_blocked_read_keeps_a_closed_fd_registered_on_epoll_only<B: Backend>() {
+    #[cfg(target_os = "linux")]
+    isolated(|| {
+        use std::io::Read;
+
+        let mut poller = poller::<B, EventKind>();
+        let (here, mut there) = UnixStream::pair().unwrap();
+        // Never dropped, because its number is closed below.
+        let here: &'static UnixStream = Box::leak(Box::new(here));
+        let client = EventObject::client(here.as_raw_fd());
+        poller.add_with(client, Interest::WRITE).unwrap();
+        assert_eq!(only_event(&mut poller), client);
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let reader = thread::spawn(move || {
+            sender.send(nix::unistd::gettid()).unwrap();
+            { here }.read(&mut [0]).unwrap()
+        });
+        let thread = receiver.recv().unwrap();
+        while !is_asleep(thread) {
+            thread::yield_now();
+        }
+        nix::unistd::close(client.fd).unwrap();
+        if B::KERNEL == Kernel::Epoll {
+            for _ in 0..2 {
+                assert_eq!(only_event(&mut poller), client);
+            }
+            assert_errno(poller.delete(client.fd), libc::EBADF);
+        } else {
+            assert_silent(&mut poller);
+        }
+        there.write_all(b"x").unwrap();
+        assert_eq!(reader.join().unwrap(), 1);
+        assert_silent(&mut poller);
+    });
+}
+
+/// Returns whether a thread of this process is blocked in a system call (proc_pid_stat(5)).
+#[cfg(target_os = "linux")]
+fn is_asleep(thread: nix::unistd::Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/self/task/{thread}/stat")).unwrap();
+    stat.rsplit_once(')').is_some_and(|(_, fields)| fields.trim_start().starts_with('S'))
 }

@@ -2,9 +2,11 @@
 
 pub mod both_directions;
 pub mod construction;
+pub mod datagrams;
 pub mod fairness;
 pub mod file_types;
 pub mod forks;
+pub mod kinds;
 pub mod lifetime;
 #[cfg(target_os = "linux")]
 pub mod linux_fds;
@@ -19,9 +21,7 @@ pub mod ptys;
 pub mod readiness;
 pub mod registrars;
 pub mod registration;
-pub mod roles;
 pub mod scale;
 pub mod signals;
 pub mod timeouts;
-pub mod udp;
 pub mod wakers;

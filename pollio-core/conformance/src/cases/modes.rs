@@ -3,6 +3,8 @@
 use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
+use std::thread;
+use std::time::Duration;
 
 use pollio_core::{EventKind, EventObject, Interest, Poller};
 
@@ -10,8 +12,7 @@ use crate::Backend;
 use crate::assertions::{assert_silent, next_events, only_event};
 use crate::backend::poller;
 use crate::fds::{drain_open, fill, unix_pair};
-
-const BOTH: fn() -> Interest = || Interest::READ | Interest::WRITE;
+use crate::interests::both;
 
 /// A poller that watches one end of a pair, and the two ends.
 fn watched<B: Backend>(
@@ -113,7 +114,7 @@ pub fn an_edge_of_room_is_reported_once_until_there_is_room_again<B: Backend>() 
 
 /// Edge-triggered in both directions, each direction has its own edges.
 pub fn an_edge_in_both_directions_fires_for_each<B: Backend>() {
-    let (mut poller, here, there) = watched::<B>(BOTH().edge(), readable);
+    let (mut poller, here, there) = watched::<B>(both().edge(), readable);
     let event = only_event(&mut poller);
     assert!(event.is_readable() && event.is_writable());
     assert_silent(&mut poller);
@@ -169,7 +170,7 @@ pub fn a_oneshot_is_reported_once_though_more_arrives<B: Backend>() {
 
 /// A oneshot that has fired is silent when the peer goes, too.
 pub fn a_fired_oneshot_is_silent_when_the_peer_goes<B: Backend>() {
-    for interest in [Interest::READ.oneshot(), BOTH().oneshot()] {
+    for interest in [Interest::READ.oneshot(), both().oneshot()] {
         let (mut poller, here, there) = watched::<B>(interest, readable);
         assert!(only_event(&mut poller).is_readable());
         drop(there);
@@ -183,7 +184,7 @@ pub fn a_fired_oneshot_is_silent_when_the_peer_goes<B: Backend>() {
 
 /// A oneshot that has fired is registered still: `add` is refused and arms nothing, `delete` works.
 pub fn a_fired_oneshot_is_still_registered<B: Backend>() {
-    for interest in [Interest::READ.oneshot(), Interest::WRITE.oneshot(), BOTH().oneshot()] {
+    for interest in [Interest::READ.oneshot(), Interest::WRITE.oneshot(), both().oneshot()] {
         let (mut poller, here, there) = watched::<B>(interest, readable);
         only_event(&mut poller);
         let error = poller.add_with(client(&here), interest).unwrap_err();
@@ -220,7 +221,7 @@ pub fn modify_arms_a_oneshot_again<B: Backend>() {
 pub fn an_armed_oneshot_stays_armed_until_it_fires<B: Backend>() {
     let (mut poller, here, there) = watched::<B>(Interest::READ.oneshot(), idle);
     let (other, other_peer) = unix_pair();
-    poller.add_with(client(&other), BOTH().oneshot()).unwrap();
+    poller.add_with(client(&other), both().oneshot()).unwrap();
     assert_eq!(only_event(&mut poller), client(&other));
     assert_silent(&mut poller);
     send(&other_peer, 1);
@@ -232,14 +233,14 @@ pub fn an_armed_oneshot_stays_armed_until_it_fires<B: Backend>() {
 
 /// A oneshot in both directions is one event with both bits where both are ready, and then silent in both.
 pub fn a_oneshot_fires_once_for_both_directions<B: Backend>() {
-    let (mut poller, here, there) = watched::<B>(BOTH().oneshot(), readable);
+    let (mut poller, here, there) = watched::<B>(both().oneshot(), readable);
     for _ in 0..3 {
         let event = only_event(&mut poller);
         assert!(event.is_readable() && event.is_writable());
         assert_silent(&mut poller);
         send(&there, 1);
         assert_silent(&mut poller);
-        poller.modify(client(&here), BOTH().oneshot()).unwrap();
+        poller.modify(client(&here), both().oneshot()).unwrap();
     }
 }
 
@@ -248,30 +249,30 @@ pub fn a_oneshot_fires_once_where_a_batch_has_room_for_one<B: Backend>() {
     let mut poller: B::Poller<EventKind> = Poller::with_capacity(1).unwrap();
     let (here, there) = unix_pair();
     send(&there, 1);
-    poller.add_with(client(&here), BOTH().oneshot()).unwrap();
+    poller.add_with(client(&here), both().oneshot()).unwrap();
     for _ in 0..4 {
         let event = only_event(&mut poller);
         assert!(event.is_readable() || event.is_writable());
         assert_silent(&mut poller);
         assert_silent(&mut poller);
-        poller.modify(client(&here), BOTH().oneshot()).unwrap();
+        poller.modify(client(&here), both().oneshot()).unwrap();
     }
     // What was swallowed is evaluated again: with one direction left ready, that one is told of.
     only_event(&mut poller);
     drain_open(&here);
-    poller.modify(client(&here), BOTH().oneshot()).unwrap();
+    poller.modify(client(&here), both().oneshot()).unwrap();
     assert!(only_event(&mut poller).is_writable());
     assert_silent(&mut poller);
     send(&there, 1);
     fill(&here);
-    poller.modify(client(&here), BOTH().oneshot()).unwrap();
+    poller.modify(client(&here), both().oneshot()).unwrap();
     assert!(only_event(&mut poller).is_readable());
     assert_silent(&mut poller);
 }
 
 /// A oneshot that fired for writing stays silent when there is something to read later.
 pub fn a_oneshot_that_fired_for_writing_is_silent_for_reading<B: Backend>() {
-    let (mut poller, here, there) = watched::<B>(BOTH().oneshot(), idle);
+    let (mut poller, here, there) = watched::<B>(both().oneshot(), idle);
     for _ in 0..3 {
         let event = only_event(&mut poller);
         assert!(event.is_writable() && !event.is_readable(), "{event:?}");
@@ -279,13 +280,13 @@ pub fn a_oneshot_that_fired_for_writing_is_silent_for_reading<B: Backend>() {
         assert_silent(&mut poller);
         assert_silent(&mut poller);
         drain_open(&here);
-        poller.modify(client(&here), BOTH().oneshot()).unwrap();
+        poller.modify(client(&here), both().oneshot()).unwrap();
     }
 }
 
 /// A oneshot that fired for reading stays silent when there is room to write later.
 pub fn a_oneshot_that_fired_for_reading_is_silent_for_writing<B: Backend>() {
-    let (mut poller, here, there) = watched::<B>(BOTH().oneshot(), blocked);
+    let (mut poller, here, there) = watched::<B>(both().oneshot(), blocked);
     for _ in 0..3 {
         assert_silent(&mut poller);
         send(&there, 1);
@@ -296,13 +297,13 @@ pub fn a_oneshot_that_fired_for_reading_is_silent_for_writing<B: Backend>() {
         assert_silent(&mut poller);
         drain_open(&here);
         fill(&here);
-        poller.modify(client(&here), BOTH().oneshot()).unwrap();
+        poller.modify(client(&here), both().oneshot()).unwrap();
     }
 }
 
 /// The wait goes on while a oneshot that has fired becomes ready in its other direction, and ends for another fd.
 pub fn a_fired_oneshot_does_not_end_a_wait<B: Backend>() {
-    let (mut poller, here, there) = watched::<B>(BOTH().oneshot(), idle);
+    let (mut poller, here, there) = watched::<B>(both().oneshot(), idle);
     let (other, other_peer) = unix_pair();
     poller.add(client(&other)).unwrap();
     assert_eq!(only_event(&mut poller), client(&here));
@@ -369,7 +370,7 @@ impl Mode {
 
 /// `modify` changes each mode into each, with the directions and without.
 pub fn each_mode_changes_into_each<B: Backend>() {
-    let directions = [Interest::READ, BOTH()];
+    let directions = [Interest::READ, both()];
     for (from, to) in MODES.iter().flat_map(|from| MODES.iter().map(move |to| (*from, *to))) {
         for before in directions {
             for after in directions {
@@ -415,4 +416,83 @@ pub fn a_mode_changed_while_idle_holds<B: Backend>() {
         send(&there, 1);
         to.holds(&mut poller, &there, client(&here), &format!("{from:?} to {to:?}"));
     }
+}
+
+/// Oneshots of both directions that fired for reading, and then became writable. On kqueue each of them has an
+/// event in the kernel's queue, which a wait has to drop.
+fn fired_and_writable<B: Backend>(
+    poller: &mut B::Poller<EventKind>,
+    count: usize,
+) -> Vec<(UnixStream, UnixStream)> {
+    let pairs: Vec<_> = (0..count).map(|_| unix_pair()).collect();
+    for (here, there) in &pairs {
+        fill(here);
+        send(there, 1);
+        poller.add_with(client(here), both().oneshot()).unwrap();
+    }
+    let mut fired = 0;
+    while fired < count {
+        let events = next_events(poller);
+        assert!(events.iter().all(|event| event.is_readable() && !event.is_writable()), "{events:?}");
+        fired += events.len();
+    }
+    for (_, there) in &pairs {
+        drain_open(there);
+    }
+    // The emulation of kqueue queues the events on a thread of its own.
+    thread::sleep(Duration::from_millis(20));
+    pairs
+}
+
+/// A wait that polls, or whose timeout expires, reports a ready descriptor, even if events of fired oneshots come
+/// before it.
+pub fn fired_oneshots_hide_no_ready_fd<B: Backend>() {
+    for (capacity, count) in [(1, 1), (1, 2), (1, 3), (4, 8), (16, 64)] {
+        for timeout in [Duration::ZERO, Duration::from_nanos(1), Duration::from_millis(1)] {
+            let mut poller: B::Poller<EventKind> = Poller::with_capacity(capacity).unwrap();
+            let _fired = fired_and_writable::<B>(&mut poller, count);
+            let (here, there) = unix_pair();
+            send(&there, 1);
+            poller.add(client(&here)).unwrap();
+            let mut events = Vec::new();
+            poller.wait_into(&mut events, Some(timeout)).unwrap();
+            assert_eq!(events, [client(&here)], "capacity {capacity}, {count} oneshots, {timeout:?}");
+        }
+    }
+}
+
+/// An outer poller watches an inner one for edges. A program that drains the inner poller until a wait returns
+/// nothing misses no event, even if events of fired oneshots come before it.
+pub fn draining_a_nested_poller_until_it_is_empty_misses_nothing<B: Backend>() {
+    let mut outer = poller::<B, EventKind>();
+    let mut inner: B::Poller<EventKind> = Poller::with_capacity(4).unwrap();
+    let _fired = fired_and_writable::<B>(&mut inner, 8);
+    let (here, there) = unix_pair();
+    send(&there, 1);
+    inner.add(client(&here)).unwrap();
+    let object = EventObject::server(inner.as_raw_fd());
+    outer.add_with(object, Interest::READ.edge()).unwrap();
+    assert_eq!(only_event(&mut outer), object);
+    let mut seen = Vec::new();
+    loop {
+        let events = inner.wait(0).unwrap();
+        if events.is_empty() {
+            break;
+        }
+        drain_open(&here);
+        seen.extend(events);
+    }
+    assert_eq!(seen, [client(&here)]);
+}
+
+/// Each event of a oneshot uses up its arming, even if the operation after it would block.
+pub fn a_spurious_event_uses_up_a_oneshot<B: Backend>() {
+    let (mut poller, here, there) = watched::<B>(Interest::READ.oneshot(), readable);
+    // Another thread of the program, or another process, may read first.
+    let event = only_event(&mut poller);
+    drain_open(&here);
+    send(&there, 1);
+    assert_silent(&mut poller);
+    poller.modify(event, Interest::READ.oneshot()).unwrap();
+    assert_eq!(only_event(&mut poller), event);
 }

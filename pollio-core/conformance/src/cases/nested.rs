@@ -10,6 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::assertions::{assert_errno, assert_silent, only_event, within_time_limit};
 use crate::backend::poller;
 use crate::fds::{drain_open, ready_pair, unix_pair};
+use crate::interests::both;
 use crate::{Backend, Kernel};
 
 /// A poller is readable while something that it watches is ready, and not otherwise.
@@ -138,4 +139,35 @@ pub fn poll_says_whether_a_poller_has_events<B: Backend>() {
     poller.delete(client.fd).unwrap();
     assert_silent(&mut poller);
     assert!(!readable(&poller));
+}
+
+/// A poller that another poller watches for writing.
+///
+/// Linux: accepted, and never writable.
+/// macOS: EINVAL (`kqueue_kqfilter`), and a `modify` that fails so leaves the registration unchanged.
+pub fn a_poller_is_watched_for_writing_on_epoll_only<B: Backend>() {
+    for interest in [Interest::WRITE, both(), both().edge()] {
+        let (mut outer, inner) = (poller::<B, EventKind>(), poller::<B, EventKind>());
+        let (here, _there) = ready_pair();
+        let object = EventObject::server(inner.as_raw_fd());
+        let added = outer.add_with(object, interest);
+        if B::KERNEL == Kernel::Epoll {
+            added.unwrap();
+            inner.add(EventObject::client(here.as_raw_fd())).unwrap();
+            if interest.is_read() {
+                let event = only_event(&mut outer);
+                assert!(event.is_readable() && !event.is_writable(), "{event:?}");
+            } else {
+                assert_silent(&mut outer);
+            }
+            continue;
+        }
+        assert_errno(added, libc::EINVAL);
+        assert_errno(outer.delete(object.fd), libc::ENOENT);
+        outer.add(object).unwrap();
+        assert_errno(outer.modify(object.with_generation(1), interest), libc::EINVAL);
+        inner.add(EventObject::client(here.as_raw_fd())).unwrap();
+        let event = only_event(&mut outer);
+        assert!(event == object && event.is_readable(), "{event:?}");
+    }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use allocation_counter::measure;
 use pollio_core::{EventKind, EventObject, Interest, Poller, Tag, Wakeup};
 
-use crate::assertions::{assert_errno, assert_silent, next_events, only_event};
+use crate::assertions::{TIME_LIMIT, assert_errno, assert_silent, next_events, only_event};
 use crate::backend::{does_not_apply, poller};
 use crate::fds::{drain_open, fill, ready_pair, unix_pair};
 use crate::interests::interests;
@@ -283,4 +283,18 @@ pub fn a_role_that_panics_breaks_nothing<B: Backend>() {
         poller.delete(object.fd).unwrap();
     }
     assert_silent(&mut poller);
+}
+
+/// If each wait returns one event more than the one before, `wait_into` grows its vector in a few big steps.
+pub fn wait_into_grows_its_vector_in_few_steps<B: Backend>() {
+    let mut poller = poller::<B, EventKind>();
+    let pairs: Vec<_> = (0..100).map(|_| ready_pair()).collect();
+    let (mut events, mut grown) = (Vec::new(), 0);
+    for (count, (here, _)) in pairs.iter().enumerate() {
+        poller.add(EventObject::client(here.as_raw_fd())).unwrap();
+        let capacity = events.capacity();
+        assert_eq!(poller.wait_into(&mut events, Some(TIME_LIMIT)).unwrap(), count + 1);
+        grown += usize::from(events.capacity() != capacity);
+    }
+    assert!(grown <= 10, "{grown} reallocations in {} waits", pairs.len());
 }

@@ -8,7 +8,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use pollio_core::{EventKind, EventObject, Interest, Poller};
 
 use crate::assertions::{assert_silent, one_bit_loop, only_event, wait_until};
-use crate::backend::poller;
+use crate::backend::{does_not_apply, poller};
 use crate::fds::{End, drain, drain_open, fill, pipe};
 use crate::{Backend, Kernel};
 
@@ -79,12 +79,20 @@ pub fn a_pipe_without_a_reader_is_an_error<B: Backend>() {
         poller.add_with(client(&write), Interest::WRITE).unwrap();
         drop(read);
         let event = wait_until(&mut poller, |event| event.is_error() || event.is_write_closed());
-        assert!(event.is_writable(), "{event:?}");
+        assert_reader_is_gone::<B>(event);
         let error = one_bit_loop::<B, _>(&write, Interest::WRITE, EventObject::is_writable, || {
             (&write).write(b"x").err()
         });
         assert_eq!(error.kind(), ErrorKind::BrokenPipe);
     }
+}
+
+/// Asserts that the event is what the kernel reports at a write end whose reader is gone.
+#[track_caller]
+fn assert_reader_is_gone<B: Backend>(event: EventObject) {
+    assert!(event.is_writable(), "{event:?}");
+    assert_eq!(event.is_error(), B::KERNEL == Kernel::Epoll, "{event:?}");
+    assert_eq!(event.is_write_closed(), B::KERNEL.is_kqueue(), "{event:?}");
 }
 
 /// A pipe without a writer is read-closed and readable: data first, then the end, and a loop that looks at
@@ -141,7 +149,7 @@ pub fn a_pipe_is_added_after_its_other_end_is_gone<B: Backend>() {
     drop(read);
     poller.add_with(client(&write), Interest::WRITE).unwrap();
     let event = only_event(&mut poller);
-    assert!(event.is_writable() && (event.is_error() || event.is_write_closed()), "{event:?}");
+    assert_reader_is_gone::<B>(event);
     poller.delete(write.as_raw_fd()).unwrap();
     assert_silent(&mut poller);
 }
@@ -216,4 +224,38 @@ pub fn a_writer_comes_back_to_a_fifo<B: Backend>() {
     write.write_all(b"data").unwrap();
     wait_until(&mut poller, |event| event.is_readable() && matches!((&read).read(&mut [0; 4]), Ok(4)));
     drop(OwnedFd::from(read));
+}
+
+/// An edge-triggered end of a pipe after its own read or write.
+///
+/// Linux: a read or a write is no edge at its own end.
+/// macOS: each read and write at either end is an edge at both ends (sys_pipe.c).
+pub fn own_reads_and_writes_of_a_pipe_are_edges_on_kqueue<B: Backend>() {
+    let emulated = [Kernel::EmulatedKqueue];
+    if does_not_apply::<B>(&emulated, "its edges are those of Linux's pipes") {
+        return;
+    }
+    let (mut read, mut write) = files();
+    let mut writing = poller::<B, EventKind>();
+    writing.add_with(client(&write), Interest::WRITE.edge()).unwrap();
+    assert!(only_event(&mut writing).is_writable());
+    for _ in 0..4 {
+        write.write_all(b"x").unwrap();
+        if B::KERNEL == Kernel::Epoll {
+            assert_silent(&mut writing);
+        } else {
+            assert!(only_event(&mut writing).is_writable());
+        }
+    }
+    let mut reading = poller::<B, EventKind>();
+    reading.add_with(client(&read), Interest::READ.edge()).unwrap();
+    assert!(only_event(&mut reading).is_readable());
+    for _ in 0..3 {
+        read.read_exact(&mut [0]).unwrap();
+        if B::KERNEL == Kernel::Epoll {
+            assert_silent(&mut reading);
+        } else {
+            assert!(only_event(&mut reading).is_readable());
+        }
+    }
 }

@@ -1,14 +1,17 @@
 //! Out-of-band data, which `Interest::PRIORITY` watches for: on Linux's epoll only. No kqueue offers it, for its
 //! filter fires on ordinary data too.
 
+use std::fs::File;
+use std::io::{Read, Seek};
 use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
+use std::process::Command;
 
 use pollio_core::{EventKind, EventObject, Interest, Poller};
 use socket2::SockRef;
 
 use crate::Backend;
-use crate::assertions::{assert_silent, only_event};
+use crate::assertions::{assert_silent, only_event, wait_until};
 use crate::backend::{needs_epoll, poller};
 use crate::fds::tcp_pair;
 
@@ -63,4 +66,39 @@ pub fn priority_has_modes<B: Backend>() {
         poller.modify(client, interest).unwrap();
         assert!(only_event(&mut poller).is_priority());
     }
+}
+
+/// A change of a procfs or sysfs attribute that is watched for priority sets `is_error` too, without an error: the
+/// kernel reports `EPOLLPRI | EPOLLERR` (`proc_sys_poll`, `kernfs_generic_poll`).
+///
+/// The attribute is the host name. The case changes it in a new namespace, and the kernel tells everyone who
+/// watches it.
+pub fn a_changed_attribute_is_priority_and_error<B: Backend>() {
+    if needs_epoll::<B>("priority is Linux only") {
+        return;
+    }
+    let mut attribute = File::open("/proc/sys/kernel/hostname").unwrap();
+    let mut value = String::new();
+    attribute.read_to_string(&mut value).unwrap();
+    let mut poller = poller::<B, EventKind>();
+    poller.add_with(EventObject::client(attribute.as_raw_fd()), Interest::PRIORITY).unwrap();
+    change_a_host_name();
+    let event = wait_until(&mut poller, EventObject::is_priority);
+    assert!(event.is_error(), "{event:?}");
+    attribute.rewind().unwrap();
+    attribute.read_to_string(&mut value).unwrap();
+}
+
+/// Sets the host name of a new namespace, in the first way that this system allows.
+fn change_a_host_name() {
+    let ways: [&[&str]; 3] = [
+        &["unshare", "--uts"],
+        &["unshare", "--user", "--map-root-user", "--uts"],
+        &["sudo", "--non-interactive", "unshare", "--uts"],
+    ];
+    let done = ways.iter().any(|way| {
+        let output = Command::new(way[0]).args(&way[1..]).args(["hostname", "pollio"]).output();
+        output.is_ok_and(|output| output.status.success())
+    });
+    assert!(done, "this test has to set a host name: it needs root, user namespaces or sudo");
 }

@@ -8,14 +8,13 @@ use std::time::Duration;
 
 use nix::{setsockopt_impl, sockopt_impl};
 use pollio_core::{EventKind, EventObject, Interest, Poller};
-use socket2::{Domain, SockRef, Socket, Type};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use crate::assertions::{assert_silent, one_bit_loop, only_event, wait_until};
 use crate::backend::poller;
 use crate::fds::{End, drain, tcp_pair, unix_pair};
+use crate::interests::{both, directions};
 use crate::{Backend, Kernel};
-
-const BOTH: fn() -> Interest = || Interest::READ | Interest::WRITE;
 
 fn client(fd: &impl AsRawFd) -> EventObject {
     EventObject::client(fd.as_raw_fd())
@@ -64,7 +63,7 @@ pub fn a_peer_that_sends_no_more_is_read_closed<B: Backend>() {
     where
         for<'a> &'a S: Read + Write,
     {
-        for interest in [Interest::READ, BOTH()] {
+        for interest in [Interest::READ, both()] {
             let mut poller = poller::<B, EventKind>();
             let (here, there) = S::pair();
             poller.add_with(client(&here), interest).unwrap();
@@ -109,7 +108,7 @@ pub fn both_sides_that_send_no_more_are_closed_in_both_directions<B: Backend>() 
     {
         let mut poller = poller::<B, EventKind>();
         let (here, there) = S::pair();
-        poller.add_with(client(&here), BOTH()).unwrap();
+        poller.add_with(client(&here), both()).unwrap();
         there.shut(Shutdown::Write).unwrap();
         here.shut(Shutdown::Write).unwrap();
         let event = wait_until(&mut poller, |event| event.is_read_closed() && event.is_write_closed());
@@ -124,7 +123,7 @@ pub fn what_a_closed_peer_sent_comes_before_the_end<B: Backend>() {
     where
         for<'a> &'a S: Read + Write,
     {
-        for interest in [Interest::READ, BOTH()] {
+        for interest in [Interest::READ, both()] {
             let mut poller = poller::<B, EventKind>();
             let (here, there) = S::pair();
             poller.add_with(client(&here), interest).unwrap();
@@ -206,22 +205,19 @@ pub fn a_loop_that_only_writes_gets_to_the_error<B: Backend>() {
     assert!(matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset), "{error}");
 }
 
-/// A connection whose peer has reset it.
-fn reset() -> (TcpStream, impl FnOnce()) {
-    let (here, there) = tcp_pair();
-    (here, move || {
-        SockRef::from(&there).set_linger(Some(Duration::ZERO)).unwrap();
-        drop(there);
-    })
+/// Closes a connection in a way that resets it at its other end.
+fn reset_by(stream: TcpStream) {
+    SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(stream);
 }
 
 /// A reset is an error, closed in the directions watched, and ready in them.
 pub fn a_reset_is_an_error<B: Backend>() {
-    for interest in [Interest::READ, Interest::WRITE, BOTH()] {
+    for interest in directions() {
         let mut poller = poller::<B, EventKind>();
-        let (here, reset) = reset();
+        let (here, there) = tcp_pair();
         poller.add_with(client(&here), interest).unwrap();
-        reset();
+        reset_by(there);
         let event = wait_until(&mut poller, EventObject::is_error);
         assert!(!interest.is_read() || (event.is_readable() && event.is_read_closed()));
         assert!(!interest.is_write() || (event.is_writable() && event.is_write_closed()));
@@ -231,9 +227,9 @@ pub fn a_reset_is_an_error<B: Backend>() {
 /// Once a reset has been read from `SO_ERROR` it is no error any more, but closed it stays.
 pub fn an_error_that_was_taken_is_gone_and_the_end_stays<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
-    let (here, reset) = reset();
+    let (here, there) = tcp_pair();
     poller.add(client(&here)).unwrap();
-    reset();
+    reset_by(there);
     wait_until(&mut poller, EventObject::is_error);
     let error = here.take_error().unwrap().unwrap();
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
@@ -243,15 +239,15 @@ pub fn an_error_that_was_taken_is_gone_and_the_end_stays<B: Backend>() {
 
 /// A loop that looks at one bit alone gets to the error of a reset.
 pub fn a_loop_that_looks_at_one_bit_gets_to_a_reset<B: Backend>() {
-    let (here, by_peer) = reset();
-    by_peer();
+    let (here, there) = tcp_pair();
+    reset_by(there);
     let error = one_bit_loop::<B, _>(&here, Interest::READ, EventObject::is_readable, || {
         (&here).read(&mut [0; 8]).err().filter(|error| error.kind() != ErrorKind::WouldBlock)
     });
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
 
-    let (here, by_peer) = reset();
-    by_peer();
+    let (here, there) = tcp_pair();
+    reset_by(there);
     let error =
         one_bit_loop::<B, _>(&here, Interest::WRITE, EventObject::is_writable, || (&here).write(b"x").err());
     let told = matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset);
@@ -277,7 +273,7 @@ fn refused() -> (Socket, Socket) {
 
 /// A refused connection is an error or write-closed, and ready in the directions watched.
 pub fn a_refused_connection_is_told_of<B: Backend>() {
-    for interest in [Interest::READ, Interest::WRITE, BOTH()] {
+    for interest in directions() {
         let mut poller = poller::<B, EventKind>();
         let (here, _nobody) = refused();
         poller.add_with(client(&here), interest).unwrap();
@@ -293,8 +289,8 @@ pub fn a_loop_that_looks_at_one_bit_gets_to_a_refused_connection<B: Backend>() {
     let loops: [(Interest, Bit); 4] = [
         (Interest::READ, EventObject::is_readable),
         (Interest::WRITE, EventObject::is_writable),
-        (BOTH(), EventObject::is_readable),
-        (BOTH(), EventObject::is_writable),
+        (both(), EventObject::is_readable),
+        (both(), EventObject::is_writable),
     ];
     for (interest, bit) in loops {
         let (here, _nobody) = refused();
@@ -318,18 +314,64 @@ pub fn a_connection_that_succeeds_is_writable<B: Backend>() {
 }
 
 /// A TCP socket that is not connected is hung up on epoll at once; on a kqueue nothing is said of it.
-pub fn an_unconnected_socket_is_hung_up_on_epoll_only<B: Backend>() {
-    for interest in [Interest::READ, Interest::WRITE, BOTH()] {
-        let mut poller = poller::<B, EventKind>();
-        let here = tcp();
-        poller.add_with(client(&here), interest).unwrap();
-        if B::KERNEL == Kernel::Epoll {
-            let event = only_event(&mut poller);
-            assert!(event.is_read_closed() && event.is_write_closed(), "{event:?}");
-        } else {
-            assert_silent(&mut poller);
+pub fn an_unconnected_stream_socket_is_hung_up_on_epoll<B: Backend>() {
+    for socket in [tcp, unix_stream] {
+        for interest in directions() {
+            let mut poller = poller::<B, EventKind>();
+            let here = socket();
+            poller.add_with(client(&here), interest).unwrap();
+            if B::KERNEL == Kernel::Epoll {
+                let event = only_event(&mut poller);
+                assert!(event.is_read_closed() && event.is_write_closed(), "{event:?}");
+            } else {
+                assert_silent(&mut poller);
+            }
         }
     }
+}
+
+fn unix_stream() -> Socket {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    socket
+}
+
+/// A Unix socket whose `connect` failed because the listener's backlog is full is not connected.
+///
+/// Linux: `connect` gives EAGAIN, and epoll reports a hang-up at once. The program has to call `connect` again.
+/// macOS: `connect` gives ECONNREFUSED, and kqueue reports nothing.
+pub fn a_unix_connect_to_a_full_backlog_has_to_be_repeated<B: Backend>() {
+    let directory = tempfile::tempdir().unwrap();
+    let address = SockAddr::unix(directory.path().join("listener")).unwrap();
+    let listener = unix_stream();
+    listener.bind(&address).unwrap();
+    listener.listen(0).unwrap();
+    let mut connected = Vec::new();
+    let (here, error) = loop {
+        assert!(connected.len() < 200, "the backlog is never full");
+        let socket = unix_stream();
+        match socket.connect(&address) {
+            Ok(()) => connected.push(socket),
+            Err(error) => break (socket, error),
+        }
+    };
+    let mut poller = poller::<B, EventKind>();
+    poller.add_with(client(&here), both()).unwrap();
+    if B::KERNEL == Kernel::Kqueue {
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+    } else {
+        assert_eq!(error.kind(), ErrorKind::WouldBlock);
+    }
+    if B::KERNEL.is_kqueue() {
+        return assert_silent(&mut poller);
+    }
+    let event = only_event(&mut poller);
+    assert!(event.is_read_closed() && event.is_write_closed(), "{event:?}");
+    assert!(here.take_error().unwrap().is_none());
+    while listener.accept().is_ok() {}
+    here.connect(&address).unwrap();
+    let event = only_event(&mut poller);
+    assert!(event.is_writable() && !event.is_read_closed() && !event.is_write_closed(), "{event:?}");
 }
 
 /// What one shuts for reading oneself is read-closed, and readable.
@@ -421,7 +463,7 @@ pub fn a_peer_that_is_gone_with_unread_data_is_read_closed<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let (here, there) = unix_pair();
     (&here).write_all(b"never read").unwrap();
-    poller.add_with(client(&here), BOTH()).unwrap();
+    poller.add_with(client(&here), both()).unwrap();
     drop(there);
     let event = wait_until(&mut poller, EventObject::is_read_closed);
     assert!(event.is_readable() && event.is_writable(), "{event:?}");
@@ -514,4 +556,118 @@ pub fn data_around_an_out_of_band_byte_is_told_of<B: Backend>() {
         received.extend_from_slice(&buffer[..bytes]);
     }
     assert_eq!(received, b"beforeafter");
+}
+
+/// A Unix stream whose peer called `shutdown(Read)`.
+///
+/// Linux: writable, and a write fails with EPIPE.
+/// macOS: neither writable nor write-closed until the peer closes. Writes succeed, and their data is lost
+/// (`sorflush` empties the peer's buffer, so `filt_sowrite_common` sees no room).
+pub fn a_unix_peer_that_shut_down_reading_is_seen_on_epoll_only<B: Backend>() {
+    for registered_before in [false, true] {
+        let mut poller = poller::<B, EventKind>();
+        let (here, there) = unix_pair();
+        if registered_before {
+            poller.add_with(client(&here), Interest::WRITE).unwrap();
+            assert!(only_event(&mut poller).is_writable());
+        }
+        there.shutdown(Shutdown::Read).unwrap();
+        if !registered_before {
+            poller.add_with(client(&here), Interest::WRITE).unwrap();
+        }
+        match B::KERNEL {
+            Kernel::Epoll => {
+                let event = only_event(&mut poller);
+                assert!(event.is_writable() && !event.is_write_closed() && !event.is_error(), "{event:?}");
+                assert_eq!((&here).write(b"x").unwrap_err().kind(), ErrorKind::BrokenPipe);
+            }
+            Kernel::Kqueue => {
+                assert_silent(&mut poller);
+                assert_eq!((&here).write(b"lost").unwrap(), 4);
+                assert_silent(&mut poller);
+            }
+            // A write goes to Linux's socket, which fails.
+            Kernel::EmulatedKqueue => assert_silent(&mut poller),
+        }
+        drop(there);
+        let event = wait_until(&mut poller, EventObject::is_write_closed);
+        assert!(event.is_writable(), "{event:?}");
+    }
+}
+
+/// A stream that calls `shutdown(Read)` while data is queued.
+///
+/// Linux: the data can still be read.
+/// macOS: the kernel drops the data.
+pub fn own_shutdown_of_reading_drops_queued_data_on_kqueue<B: Backend>() {
+    fn case<B: Backend, S: Stream>()
+    where
+        for<'a> &'a S: Read + Write,
+    {
+        let mut poller = poller::<B, EventKind>();
+        let (here, there) = S::pair();
+        poller.add(client(&here)).unwrap();
+        (&there).write_all(b"queued").unwrap();
+        assert!(only_event(&mut poller).is_readable());
+        here.shut(Shutdown::Read).unwrap();
+        let event = only_event(&mut poller);
+        assert!(event.is_readable() && event.is_read_closed(), "{event:?}");
+        let (bytes, end) = drain(&here);
+        assert!(matches!(end, End::Closed), "{end:?}");
+        match B::KERNEL {
+            Kernel::Epoll => assert_eq!(bytes, 6),
+            Kernel::Kqueue => assert_eq!(bytes, 0),
+            // The read goes to Linux's socket.
+            Kernel::EmulatedKqueue => {}
+        }
+    }
+    for_each_stream!(B, case);
+}
+
+/// A program that pauses a connection does not read its data. If it watches an edge, of either direction, the
+/// poller still reports a reset. After `delete` the poller reports nothing.
+pub fn a_paused_connection_reports_a_reset_if_an_edge_is_watched<B: Backend>() {
+    for paused in [Some(Interest::READ.edge()), Some(Interest::WRITE.edge()), None] {
+        let mut poller = poller::<B, EventKind>();
+        let (here, there) = tcp_pair();
+        poller.add(client(&here)).unwrap();
+        (&there).write_all(b"not read").unwrap();
+        assert!(only_event(&mut poller).is_readable());
+        match paused {
+            Some(edge) => {
+                poller.modify(client(&here), edge).unwrap();
+                only_event(&mut poller);
+            }
+            None => poller.delete(here.as_raw_fd()).unwrap(),
+        }
+        assert_silent(&mut poller);
+        reset_by(there);
+        if paused.is_some() {
+            let event = wait_until(&mut poller, EventObject::is_error);
+            assert!(event.is_readable() || event.is_writable(), "{event:?}");
+        } else {
+            assert_silent(&mut poller);
+        }
+    }
+}
+
+/// Each poller that watches a listener reports a connection, and one `accept` gets it. The other `accept` would
+/// block, so a listener has to be non-blocking.
+pub fn a_connection_is_reported_by_each_poller_and_accepted_once<B: Backend>() {
+    let mut pollers = [poller::<B, EventKind>(), poller::<B, EventKind>()];
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let server = EventObject::server(listener.as_raw_fd());
+    for poller in &pollers {
+        poller.add(server).unwrap();
+    }
+    let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    for poller in &mut pollers {
+        assert_eq!(only_event(poller), server);
+    }
+    listener.accept().unwrap();
+    assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
+    for poller in &mut pollers {
+        assert_silent(poller);
+    }
 }

@@ -3,11 +3,12 @@
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixDatagram;
 
 use pollio_core::{EventKind, EventObject, Interest, Poller};
 
 use crate::assertions::{assert_silent, one_bit_loop, only_event, wait_until};
-use crate::backend::poller;
+use crate::backend::{needs_epoll, poller};
 use crate::{Backend, Kernel};
 
 fn socket() -> UdpSocket {
@@ -106,4 +107,38 @@ pub fn a_loop_that_only_writes_gets_to_the_error_of_a_datagram<B: Backend>() {
     let error =
         one_bit_loop::<B, _>(&one, Interest::WRITE, EventObject::is_writable, || one.send(b"x").err());
     assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+}
+
+/// A Unix datagram socket whose receiver's queue is full. Linux only.
+///
+/// If the sender is connected, it becomes writable when the receiver has taken a datagram. If it is not connected,
+/// it is always writable, and each send would block: watching it for writing spins.
+pub fn an_unconnected_unix_socket_is_writable_while_its_receiver_is_full<B: Backend>() {
+    if needs_epoll::<B>("the queue of Linux's Unix sockets") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("receiver");
+    let receiver = UnixDatagram::bind(&path).unwrap();
+    let [unconnected, connected] = std::array::from_fn(|_| {
+        let sender = UnixDatagram::unbound().unwrap();
+        sender.set_nonblocking(true).unwrap();
+        sender
+    });
+    connected.connect(&path).unwrap();
+    while unconnected.send_to(b"x", &path).is_ok() {}
+    let mut poller = poller::<B, EventKind>();
+    poller.add_with(client(&connected), Interest::WRITE).unwrap();
+    assert_silent(&mut poller);
+    poller.add_with(client(&unconnected), Interest::WRITE).unwrap();
+    for _ in 0..3 {
+        let event = only_event(&mut poller);
+        assert!(event == client(&unconnected) && event.is_writable(), "{event:?}");
+        assert_eq!(unconnected.send_to(b"x", &path).unwrap_err().kind(), ErrorKind::WouldBlock);
+    }
+    poller.delete(unconnected.as_raw_fd()).unwrap();
+    while poller.wait(0).unwrap().is_empty() {
+        receiver.recv(&mut [0; 8]).unwrap();
+    }
+    connected.send(b"x").unwrap();
 }

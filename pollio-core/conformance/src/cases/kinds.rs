@@ -12,9 +12,11 @@ use pollio_core::{
 };
 
 use crate::Backend;
-use crate::assertions::{TIME_LIMIT, TIME_LIMIT_MS, assert_silent, next_events, only_event};
+use crate::assertions::{
+    TIME_LIMIT, TIME_LIMIT_MS, assert_silent, next_events, only_event, within_time_limit,
+};
 use crate::backend::poller;
-use crate::fds::unix_pair;
+use crate::fds::{drain_open, fill, unix_pair};
 
 pollio_core::tags! {
     /// What each connection of a proxy is for: with the smallest tag and the largest.
@@ -330,5 +332,162 @@ pub fn a_capacity_is_one_to_max_events<B: Backend>() {
         assert_eq!(next_events(&mut poller).len(), expected, "{capacity}");
         let mut events = Vec::new();
         assert_eq!(poller.wait_into(&mut events, None).unwrap(), expected, "{capacity}");
+    }
+}
+
+thread_local! {
+    /// What the next `from_bits` of a `Hooked` does on this thread.
+    static WHILE_DECODING: Cell<Option<Box<dyn FnOnce()>>> = const { Cell::new(None) };
+    /// What the next `to_bits` of a `Hooked` does on this thread.
+    static WHILE_ENCODING: Cell<Option<Box<dyn FnOnce()>>> = const { Cell::new(None) };
+}
+
+/// A kind whose code calls back into the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Hooked(u8);
+
+impl Tag for Hooked {
+    fn to_bits(self) -> u8 {
+        if let Some(action) = WHILE_ENCODING.take() {
+            action();
+        }
+        self.0
+    }
+
+    fn from_bits(bits: u8) -> Option<Self> {
+        if let Some(action) = WHILE_DECODING.take() {
+            action();
+        }
+        Some(Hooked(bits))
+    }
+}
+
+/// `from_bits` may call a registrar of the same poller: no lock is held while it runs.
+pub fn a_tag_may_register_while_an_event_is_decoded<B: Backend>() {
+    within_time_limit(|| {
+        let mut poller = poller::<B, Hooked>();
+        let (here, _there) = ready();
+        let (other, _others_peer) = ready();
+        let [event, added] = [&here, &other].map(|stream| EventObject::new(stream.as_raw_fd(), Hooked(1)));
+        poller.add(event).unwrap();
+        let registrar = poller.registrar();
+        WHILE_DECODING.set(Some(Box::new(move || {
+            registrar.add(added).unwrap();
+            registrar.modify(added, Interest::WRITE).unwrap();
+            registrar.modify(event, Interest::READ).unwrap();
+            registrar.delete(added.fd).unwrap();
+            registrar.add_with(added, Interest::READ | Interest::WRITE).unwrap();
+        })));
+        assert_eq!(poller.wait(0).unwrap(), [event]);
+        assert!(WHILE_DECODING.take().is_none(), "`from_bits` was called");
+        let events = next_events(&mut poller);
+        assert!(events.len() == 2 && events.contains(&event) && events.contains(&added), "{events:?}");
+    });
+}
+
+/// `to_bits` may call a registrar of the same poller: no lock is held while it runs.
+pub fn a_tag_may_register_while_an_event_is_encoded<B: Backend>() {
+    within_time_limit(|| {
+        let mut poller = poller::<B, Hooked>();
+        let (here, _there) = ready();
+        let (other, _others_peer) = ready();
+        let [event, added] = [&here, &other].map(|stream| EventObject::new(stream.as_raw_fd(), Hooked(1)));
+        let hook = |registrar: <B::Poller<Hooked> as Poller<Hooked>>::Registrar| {
+            WHILE_ENCODING.set(Some(Box::new(move || {
+                registrar.add(added).unwrap();
+                registrar.modify(added, Interest::WRITE).unwrap();
+                registrar.delete(added.fd).unwrap();
+            })));
+        };
+        hook(poller.registrar());
+        poller.add(event).unwrap();
+        assert!(WHILE_ENCODING.take().is_none(), "`to_bits` was called");
+        hook(poller.registrar());
+        poller.modify(event, Interest::READ | Interest::WRITE).unwrap();
+        assert!(WHILE_ENCODING.take().is_none(), "`to_bits` was called");
+        assert_eq!(only_event(&mut poller), event);
+    });
+}
+
+/// A `modify` arms a oneshot while a wait is decoding an earlier event of the same oneshot. The earlier event does
+/// not use up the new arming.
+pub fn an_arming_is_not_used_up_by_an_earlier_event<B: Backend>() {
+    within_time_limit(|| {
+        for interest in [Interest::READ.oneshot(), (Interest::READ | Interest::WRITE).oneshot()] {
+            let mut poller = poller::<B, Hooked>();
+            let pairs: Vec<_> = (0..3).map(|_| ready()).collect();
+            for (here, _) in &pairs {
+                fill(here);
+                poller.add_with(EventObject::new(here.as_raw_fd(), Hooked(1)), interest).unwrap();
+            }
+            let registrar = poller.registrar();
+            let streams: Vec<_> =
+                pairs.iter().map(|(here, _)| (here.try_clone().unwrap(), here.as_raw_fd())).collect();
+            WHILE_DECODING.set(Some(Box::new(move || {
+                for (stream, fd) in &streams {
+                    drain_open(stream);
+                    registrar.modify(EventObject::new(*fd, Hooked(1)), interest).unwrap();
+                }
+            })));
+            // All events of this wait are from before the arming. A backend may return or drop those that it
+            // decodes after it.
+            assert!(poller.wait(0).unwrap().len() <= pairs.len());
+            assert!(WHILE_DECODING.take().is_none(), "`from_bits` was called");
+            assert_silent(&mut poller);
+            for (_, there) in &pairs {
+                { there }.write_all(b"x").unwrap();
+            }
+            let events = next_events(&mut poller);
+            assert_eq!(events.len(), pairs.len(), "{interest:?}: {events:?}");
+            assert_silent(&mut poller);
+        }
+    });
+}
+
+thread_local! {
+    /// How often `Unsteady::from_bits` was called, and by which remainder of that count it answers.
+    static CALLS: Cell<(usize, usize, usize)> = const { Cell::new((0, 1, 0)) };
+}
+
+/// A kind that breaks its promise: the same bits stand for it at one call, and for nothing at another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Unsteady;
+
+impl Tag for Unsteady {
+    fn to_bits(self) -> u8 {
+        0
+    }
+
+    fn from_bits(_: u8) -> Option<Self> {
+        let (calls, divisor, remainder) = CALLS.get();
+        CALLS.set((calls + 1, divisor, remainder));
+        (calls % divisor == remainder).then_some(Unsteady)
+    }
+}
+
+/// A kind that answers differently at each call loses events of its own, and no wake-up. The waker's user data,
+/// whose tag bits are 0, is never returned as an event.
+pub fn a_tag_that_changes_its_answer_loses_no_wake_up<B: Backend>() {
+    let (here, _there) = ready();
+    let event = EventObject::new(here.as_raw_fd(), Unsteady);
+    for divisor in 1..=4 {
+        for remainder in 0..divisor {
+            CALLS.set((0, divisor, remainder));
+            let mut poller = poller::<B, Unsteady>();
+            let waker = poller.waker().unwrap();
+            for registered in [false, true] {
+                if registered {
+                    poller.add(event).unwrap();
+                }
+                for round in 0..8 {
+                    waker.wake().unwrap();
+                    let start = Instant::now();
+                    let events = poller.wait(TIME_LIMIT_MS).unwrap();
+                    assert!(start.elapsed() < TIME_LIMIT, "round {round}: a wake-up was lost");
+                    let expected = events.is_empty() || registered && events == [event];
+                    assert!(expected, "round {round}, {divisor}, {remainder}: {events:?}");
+                }
+            }
+        }
     }
 }
