@@ -10,9 +10,9 @@ use std::time::Duration;
 use pollio_core::{EventObject, Interest, Poller};
 use pollio_epoll::EpollPoller;
 
-use crate::tracer::Tracer;
+use crate::tracer::{Test, Tracer};
 
-pub const TESTS: [(&str, fn(Tracer)); 2] = [
+pub const TESTS: [Test; 2] = [
     ("one_system_call_each", one_system_call_each),
     ("epoll_pwait2_is_for_a_part_of_a_millisecond", epoll_pwait2_is_for_a_part_of_a_millisecond),
 ];

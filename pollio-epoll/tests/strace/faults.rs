@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 use pollio_core::{EventObject, Interest, Poller};
 use pollio_epoll::EpollPoller;
 
-use crate::tracer::Tracer;
+use crate::tracer::{Test, Tracer};
 
 macro_rules! tests {
     ($($test:ident),* $(,)?) => { [$((stringify!($test), $test)),*] };
 }
 
-pub const TESTS: [(&str, fn(Tracer)); 14] = tests![
+pub const TESTS: [Test; 14] = tests![
     a_failed_new_leaks_no_fd,
     a_failed_waker_leaks_no_fd,
     a_waker_that_cannot_be_registered_is_closed,

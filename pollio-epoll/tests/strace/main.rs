@@ -19,7 +19,7 @@ fn main() -> std::process::ExitCode {
     if ignored {
         eprintln!("strace is not installed: the tests are ignored");
     }
-    let trial = |(name, test): (&'static str, fn(tracer::Tracer))| {
+    let trial = |(name, test): tracer::Test| {
         let run = move || {
             test(tracer::Tracer { test: name });
             Ok(())

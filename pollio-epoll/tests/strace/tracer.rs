@@ -3,6 +3,9 @@
 use std::path::Path;
 use std::process::Command;
 
+/// A test, by name.
+pub type Test = (&'static str, fn(Tracer));
+
 /// What a test needs to run itself again under strace.
 #[derive(Clone, Copy)]
 pub struct Tracer {
