@@ -35,7 +35,7 @@ fn pair(readable: bool, writable: bool) -> (UnixStream, UnixStream) {
     (here, there)
 }
 
-/// An fd that is readable and writable is one event with both bits, in each mode.
+/// A descriptor that is readable and writable is one event with both bits, in each mode.
 pub fn both_directions_are_one_event_with_both_bits<B: Backend>() {
     for interest in [BOTH(), BOTH().edge(), BOTH().oneshot()] {
         let mut poller = poller::<B, EventKind>();
@@ -46,8 +46,8 @@ pub fn both_directions_are_one_event_with_both_bits<B: Backend>() {
     }
 }
 
-/// Where one direction alone is ready, the other's bit is not set.
-pub fn one_direction_is_one_bit<B: Backend>() {
+/// If one direction is ready, the other direction's bit is not set.
+pub fn one_ready_direction_sets_one_bit<B: Backend>() {
     for (readable, writable) in [(true, false), (false, true)] {
         let mut poller = poller::<B, EventKind>();
         let (here, _there) = pair(readable, writable);
@@ -57,7 +57,8 @@ pub fn one_direction_is_one_bit<B: Backend>() {
     }
 }
 
-/// Of many fds, ready in one direction or both or none, each comes once in a wait with just its bits.
+/// Of many descriptors, some ready in one direction and some in both, each comes once in a batch, with exactly
+/// its bits.
 pub fn no_registration_comes_twice_in_a_batch<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let mut pairs = Vec::new();
@@ -81,9 +82,9 @@ pub fn no_registration_comes_twice_in_a_batch<B: Backend>() {
     }
 }
 
-/// What one wait delivered has no part in the next: an fd that changes its bits and its neighbours from wait to
-/// wait has, each time, the bits of that time.
-pub fn a_wait_owes_nothing_to_the_one_before<B: Backend>() {
+/// Each wait reports the readiness of its own time, even if a descriptor's bits and its neighbours in the batch
+/// change from wait to wait.
+pub fn each_wait_reports_current_readiness<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let (here, there) = pair(false, false);
     poller.add_with(client(&here), BOTH()).unwrap();
@@ -116,7 +117,7 @@ pub fn a_wait_owes_nothing_to_the_one_before<B: Backend>() {
     }
 }
 
-/// Where a batch has room for one event, the direction that it had no room for comes with the next wait.
+/// If a batch has room for one kernel event, the other direction comes with the next wait.
 pub fn a_batch_of_one_delivers_the_other_bit_with_the_next_wait<B: Backend>() {
     let mut poller: B::Poller<EventKind> = Poller::with_capacity(1).unwrap();
     let (here, _there) = pair(true, true);
@@ -139,7 +140,8 @@ pub fn a_batch_of_one_delivers_the_other_bit_with_the_next_wait<B: Backend>() {
     assert_silent(&mut poller);
 }
 
-/// With small batches every direction of every fd comes, level-triggered within a few waits, edge-triggered once.
+/// With small batches, every ready direction of every descriptor is reported: level-triggered within a few
+/// waits, edge-triggered once.
 pub fn small_batches_lose_no_direction<B: Backend>() {
     for capacity in 1..=5 {
         for edge in [false, true] {
@@ -181,8 +183,9 @@ pub fn small_batches_lose_no_direction<B: Backend>() {
     }
 }
 
-/// Reading and then writing as two adds is refused, and the first stays as it was.
-pub fn the_second_direction_is_not_added_but_modified<B: Backend>() {
+/// An `add` for reading and a second `add` for writing fails, and the first registration stays. `modify`
+/// watches both directions.
+pub fn a_second_add_for_the_other_direction_fails<B: Backend>() {
     for (first, second) in [(Interest::READ, Interest::WRITE), (Interest::WRITE, Interest::READ)] {
         let mut poller = poller::<B, EventKind>();
         let (here, there) = pair(true, true);
@@ -202,8 +205,8 @@ pub fn the_second_direction_is_not_added_but_modified<B: Backend>() {
     }
 }
 
-/// Narrowed from both directions to one, the other is not reported any more; widened, it is again.
-pub fn a_direction_that_is_taken_away_is_silent<B: Backend>() {
+/// A direction that `modify` removes is not reported. A direction that `modify` adds again is reported.
+pub fn a_direction_that_is_no_longer_watched_is_silent<B: Backend>() {
     for mode in [|interest: Interest| interest, Interest::edge, Interest::oneshot] {
         let mut poller = poller::<B, EventKind>();
         let (here, there) = pair(false, true);
@@ -230,8 +233,9 @@ pub fn a_direction_that_is_taken_away_is_silent<B: Backend>() {
     }
 }
 
-/// `modify` gives both directions the new word: never one event with the old and one with the new.
-pub fn both_directions_take_a_new_word_together<B: Backend>() {
+/// `modify` gives both directions the new kind and generation at once. No wait returns one event with the old
+/// and one with the new ones.
+pub fn modify_changes_the_generation_of_both_directions_together<B: Backend>() {
     for mode in [|interest: Interest| interest, Interest::edge, Interest::oneshot] {
         let mut poller = poller::<B, EventKind>();
         let (here, _there) = pair(true, true);
@@ -245,7 +249,7 @@ pub fn both_directions_take_a_new_word_together<B: Backend>() {
     }
 }
 
-/// An fd and its dup are two registrations and two events, each with both bits.
+/// A descriptor and its duplicate are two registrations, so they give two events, each with both bits.
 pub fn an_fd_and_its_dup_are_two_events<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let (here, _there) = pair(true, true);
@@ -260,8 +264,8 @@ pub fn an_fd_and_its_dup_are_two_events<B: Backend>() {
     assert!(events.iter().all(|event| event.readiness() == BITS), "{events:?}");
 }
 
-/// A ghost and the new owner of its number are two registrations, told apart by their generations: never one
-/// event made of two words. On a kqueue there is no ghost.
+/// Linux: a ghost and the new owner of its number are two registrations, so they give two events. Their
+/// generations tell them apart. macOS has no ghosts.
 pub fn a_ghost_is_not_merged_with_its_numbers_new_owner<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let (here, _there) = pair(true, true);

@@ -16,13 +16,13 @@ use crate::fds::{ready_pair, replace, unix_pair};
 use crate::processes::{isolated, open_fds};
 use crate::{Backend, Kernel};
 
-/// A new poller has nothing to report.
+/// A new poller reports nothing.
 pub fn a_new_poller_is_silent<B: Backend>() {
     assert_silent(&mut poller::<B, EventKind>());
 }
 
-/// A poller costs one fd, which it gives back when it is dropped.
-pub fn a_poller_costs_one_fd<B: Backend>() {
+/// A poller uses one descriptor, and closes it on drop.
+pub fn a_poller_uses_one_fd<B: Backend>() {
     isolated(|| {
         // What a process opens once and for all is open now.
         drop(poller::<B, EventKind>());
@@ -34,8 +34,8 @@ pub fn a_poller_costs_one_fd<B: Backend>() {
     });
 }
 
-/// Every fd that a poller opens is closed in a program that its process starts.
-pub fn its_fds_are_closed_on_exec<B: Backend>() {
+/// A program that the process starts gets none of the descriptors that a poller opened.
+pub fn a_pollers_fds_are_closed_on_exec<B: Backend>() {
     isolated(|| {
         // Numbers that the started program does not use for itself.
         let low: Vec<File> = (0..50).map(|_| File::open("/dev/null").unwrap()).collect();
@@ -58,9 +58,12 @@ pub fn its_fds_are_closed_on_exec<B: Backend>() {
     });
 }
 
-/// With no fd left a poller is EMFILE, and so is the waker of one that needs an fd for it; nothing is leaked, and
-/// with an fd to spare both work.
-pub fn a_full_fd_table_is_emfile<B: Backend>() {
+/// If the process has no descriptor left, `new` fails with EMFILE.
+///
+/// Linux: `waker` fails with EMFILE too, because a waker needs a descriptor.
+///
+/// The failed calls leak nothing. With one descriptor free, both work.
+pub fn with_no_fd_left_a_new_poller_is_emfile<B: Backend>() {
     isolated(|| {
         // What a process opens once and for all is open now.
         let existing = poller::<B, EventKind>();
@@ -96,8 +99,8 @@ pub fn a_full_fd_table_is_emfile<B: Backend>() {
     });
 }
 
-/// A hundred thousand pollers, one after the other, leave no fd.
-pub fn a_hundred_thousand_pollers_leave_no_fd<B: Backend>() {
+/// A hundred thousand pollers, created and dropped one after the other, leak no descriptor.
+pub fn a_hundred_thousand_pollers_leak_no_fd<B: Backend>() {
     isolated(|| {
         drop(poller::<B, EventKind>());
         let before = open_fds();
@@ -118,8 +121,8 @@ pub fn a_hundred_thousand_pollers_leave_no_fd<B: Backend>() {
     });
 }
 
-/// 0 is an fd as any other: a poller may have it, and an fd that has it is watched.
-pub fn fd_0_is_an_fd_like_any_other<B: Backend>() {
+/// Descriptor 0 works like any other: it may be the poller's own, and it can be watched.
+pub fn fd_0_works_like_any_other<B: Backend>() {
     isolated(|| {
         nix::unistd::close(0).unwrap();
         let mut first = poller::<B, EventKind>();
@@ -152,8 +155,8 @@ pub fn fd_0_is_an_fd_like_any_other<B: Backend>() {
     });
 }
 
-/// A poller is `Send`: made by one thread, used by another. (That it is not `Sync` is
-/// for each backend to assert, at compile time.)
+/// A poller is `Send`: one thread creates it and another uses it. Each backend asserts at compile time that it
+/// is not `Sync`.
 pub fn a_poller_moves_to_another_thread<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let (here, _there) = ready_pair();
@@ -170,7 +173,8 @@ pub fn a_poller_moves_to_another_thread<B: Backend>() {
     assert_eq!(only_event(&mut poller), client);
 }
 
-/// Its debug output names it and its fd, and does not grow with what is registered: a line in a log stays one.
+/// The debug output contains the poller's name and descriptor. Its length does not depend on the number of
+/// registrations, so a line in a log stays one line.
 pub fn debug_output_names_the_poller_and_its_fd<B: Backend>() {
     let poller = poller::<B, EventKind>();
     let text = format!("{poller:?}");

@@ -38,7 +38,7 @@ fn client(fd: &impl AsRawFd) -> EventObject {
     EventObject::client(fd.as_raw_fd())
 }
 
-/// A datagram of no bytes is readable, and once.
+/// A datagram of no bytes is readable, until it is received.
 pub fn an_empty_datagram_is_readable<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let (one, two) = pair();
@@ -50,7 +50,8 @@ pub fn an_empty_datagram_is_readable<B: Backend>() {
     assert_silent(&mut poller);
 }
 
-/// Ten datagrams are one event, level-triggered until the last is taken, edge-triggered once.
+/// Ten datagrams are one event. Level-triggered, the socket is reported until the last one is received.
+/// Edge-triggered, it is reported once.
 pub fn ten_datagrams_are_one_event<B: Backend>() {
     for interest in [Interest::READ, Interest::READ.edge()] {
         let mut poller = poller::<B, EventKind>();
@@ -73,8 +74,8 @@ pub fn ten_datagrams_are_one_event<B: Backend>() {
     }
 }
 
-/// A refused datagram is readable where reading is watched, and an error as such on epoll only.
-pub fn a_refused_datagram_is_told_of<B: Backend>() {
+/// A refused datagram makes the socket readable. Linux: `is_error` is set too. macOS: it is not.
+pub fn a_refused_datagram_is_reported<B: Backend>() {
     for interest in [Interest::READ, Interest::READ | Interest::WRITE] {
         let mut poller = poller::<B, EventKind>();
         let (one, _nobody) = refused();
@@ -90,7 +91,7 @@ pub fn a_refused_datagram_is_told_of<B: Backend>() {
     }
 }
 
-/// A loop that looks at `is_readable` alone gets to the error of a refused datagram, and never spins.
+/// A loop that looks only at `is_readable` gets to the error of a refused datagram.
 pub fn a_loop_that_only_reads_gets_to_the_error_of_a_datagram<B: Backend>() {
     let (one, _nobody) = refused();
     one.send(b"x").unwrap();
@@ -100,7 +101,7 @@ pub fn a_loop_that_only_reads_gets_to_the_error_of_a_datagram<B: Backend>() {
     assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
 }
 
-/// A loop that looks at `is_writable` alone gets to the error of a refused datagram.
+/// A loop that looks only at `is_writable` gets to the error of a refused datagram.
 pub fn a_loop_that_only_writes_gets_to_the_error_of_a_datagram<B: Backend>() {
     let (one, _nobody) = refused();
     one.send(b"x").unwrap();
@@ -113,7 +114,7 @@ pub fn a_loop_that_only_writes_gets_to_the_error_of_a_datagram<B: Backend>() {
 ///
 /// If the sender is connected, it becomes writable when the receiver has taken a datagram. If it is not connected,
 /// it is always writable, and each send would block: watching it for writing spins.
-pub fn an_unconnected_unix_socket_is_writable_while_its_receiver_is_full<B: Backend>() {
+pub fn an_unconnected_unix_socket_is_writable_while_its_receiver_is_full_on_epoll<B: Backend>() {
     if needs_epoll::<B>("the queue of Linux's Unix sockets") {
         return;
     }

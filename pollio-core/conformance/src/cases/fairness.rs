@@ -36,8 +36,9 @@ fn watching<B: Backend>(
     poller
 }
 
-/// More are ready than a batch holds: the rest comes with later waits, edge-triggered each just once.
-pub fn what_a_batch_has_no_room_for_comes_later<B: Backend>() {
+/// If more descriptors are ready than a batch has room for, later waits return the others. An edge and a
+/// oneshot come once.
+pub fn events_without_room_in_a_batch_come_later<B: Backend>() {
     let pairs = pairs(100, 100);
     for interest in [Interest::READ.edge(), Interest::READ.oneshot()] {
         let mut poller = watching::<B>(7, &pairs, interest);
@@ -53,7 +54,7 @@ pub fn what_a_batch_has_no_room_for_comes_later<B: Backend>() {
     }
 }
 
-/// Level-triggered and never drained, the ready fds take turns.
+/// Level-triggered descriptors that are never drained take turns.
 pub fn ready_fds_take_turns<B: Backend>() {
     let pairs = pairs(10, 10);
     for capacity in [1, 3, 9] {
@@ -70,8 +71,8 @@ pub fn ready_fds_take_turns<B: Backend>() {
     }
 }
 
-/// Over many waits, ready fds are told of equally often.
-pub fn ready_fds_are_told_of_equally_often<B: Backend>() {
+/// Over many waits, all ready descriptors are reported about equally often.
+pub fn ready_fds_are_reported_equally_often<B: Backend>() {
     let pairs = pairs(10, 10);
     let mut poller = watching::<B>(3, &pairs, Interest::READ);
     let mut times: HashMap<RawFd, usize> = HashMap::new();
@@ -84,8 +85,9 @@ pub fn ready_fds_are_told_of_equally_often<B: Backend>() {
     assert!(times.values().all(|times| (25..=35).contains(times)), "{times:?}");
 }
 
-/// A quiet fd among hot ones is told of within as many waits as it takes to tell of all.
-pub fn a_quiet_fd_is_told_of_beside_hot_ones<B: Backend>() {
+/// A descriptor that is rarely ready is reported beside ones that are always ready, within as many waits as one
+/// round takes.
+pub fn a_quiet_fd_is_reported_beside_busy_ones<B: Backend>() {
     for capacity in [1, 2, 4] {
         let pairs = pairs(9, 8);
         let mut poller = watching::<B>(capacity, &pairs, Interest::READ);
@@ -104,8 +106,8 @@ pub fn a_quiet_fd_is_told_of_beside_hot_ones<B: Backend>() {
     }
 }
 
-/// Reading and writing take turns too: with batches of one, each direction of each fd is told of.
-pub fn reading_starves_no_writing<B: Backend>() {
+/// With batches of one, each direction of each descriptor is reported.
+pub fn reading_does_not_starve_writing<B: Backend>() {
     let pairs = pairs(6, 6);
     let mut poller = watching::<B>(1, &pairs, Interest::READ | Interest::WRITE);
     let mut told = HashSet::new();
@@ -123,9 +125,9 @@ pub fn reading_starves_no_writing<B: Backend>() {
     assert_eq!(told.len(), 2 * pairs.len());
 }
 
-/// The fds of several processes on one epoll, nearly 60,000 and all ready, are all told of. A kqueue is no other
-/// process's.
-pub fn all_fds_of_several_processes_are_told_of<B: Backend>() {
+/// Several processes share an epoll and register nearly 60,000 ready descriptors. All of them are reported. A
+/// kqueue cannot be shared.
+pub fn all_fds_of_several_processes_are_reported<B: Backend>() {
     #[cfg(target_os = "linux")]
     several_processes::case::<B>();
 }

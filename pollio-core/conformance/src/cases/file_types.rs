@@ -26,7 +26,10 @@ fn assert_refused<B: Backend>(file: &impl AsRawFd, errno: i32) {
     assert_silent(&mut poller);
 }
 
-/// A regular file is EPERM on epoll; on a kqueue it is readable until its end, and always writable.
+/// A regular file.
+///
+/// Linux: EPERM.
+/// macOS: readable until its end, and always writable.
 pub fn a_regular_file_is_eperm_on_epoll_and_ready_on_kqueue<B: Backend>() {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(b"some").unwrap();
@@ -50,15 +53,21 @@ pub fn a_regular_file_is_eperm_on_epoll_and_ready_on_kqueue<B: Backend>() {
     assert_silent(&mut poller);
 }
 
-/// A directory is EPERM on epoll, EINVAL on a kqueue.
-pub fn a_directory_is_refused<B: Backend>() {
+/// A directory.
+///
+/// Linux: EPERM.
+/// macOS: EINVAL.
+pub fn a_directory_cannot_be_watched<B: Backend>() {
     let directory = tempfile::tempdir().unwrap();
     let errno = if B::KERNEL == Kernel::Epoll { libc::EPERM } else { libc::EINVAL };
     assert_refused::<B>(&File::open(directory.path()).unwrap(), errno);
 }
 
-/// A device that cannot be polled is EPERM on epoll; on a kqueue EINVAL, where it is not watched all the same.
-pub fn a_device_that_cannot_be_polled_is_refused<B: Backend>() {
+/// A device without readiness, such as `/dev/null`.
+///
+/// Linux: EPERM.
+/// macOS: EINVAL for some devices, and accepted for others.
+pub fn some_devices_cannot_be_watched<B: Backend>() {
     for path in ["/dev/null", "/dev/zero"] {
         let device = File::options().read(true).write(true).open(path).unwrap();
         match B::KERNEL {
@@ -76,8 +85,8 @@ pub fn a_device_that_cannot_be_polled_is_refused<B: Backend>() {
     }
 }
 
-/// A poller does not watch itself: EINVAL, on both.
-pub fn a_poller_does_not_watch_itself<B: Backend>() {
+/// A poller cannot watch itself: EINVAL on both systems.
+pub fn a_poller_cannot_watch_itself<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let itself = EventObject::client(poller.as_raw_fd());
     for interest in directions() {
@@ -90,7 +99,7 @@ pub fn a_poller_does_not_watch_itself<B: Backend>() {
     assert_silent(&mut poller);
 }
 
-/// A memfd is EPERM on epoll. (A kind of fd that macOS does not have.)
+/// Linux: a memfd cannot be watched (EPERM). macOS has no memfd.
 pub fn a_memfd_is_eperm_on_epoll<B: Backend>() {
     #[cfg(target_os = "linux")]
     if B::KERNEL == Kernel::Epoll {
@@ -100,8 +109,8 @@ pub fn a_memfd_is_eperm_on_epoll<B: Backend>() {
     }
 }
 
-/// An fd that was opened for its path alone is EBADF on epoll. (A kind of fd that macOS does not have.)
-pub fn an_fd_of_a_path_alone_is_ebadf_on_epoll<B: Backend>() {
+/// Linux: a descriptor that was opened with O_PATH gives EBADF. macOS has no O_PATH.
+pub fn an_o_path_fd_is_ebadf_on_epoll<B: Backend>() {
     #[cfg(target_os = "linux")]
     if B::KERNEL == Kernel::Epoll {
         use rustix::fs::{Mode, OFlags};
@@ -111,8 +120,8 @@ pub fn an_fd_of_a_path_alone_is_ebadf_on_epoll<B: Backend>() {
     }
 }
 
-/// The list of mounts can be watched with epoll, other files of /proc are EPERM.
-pub fn a_proc_file_is_watched_where_it_can_be<B: Backend>() {
+/// Linux: the list of mounts in procfs can be watched. Other files of procfs give EPERM.
+pub fn a_proc_file_is_watched_if_it_can_be_polled<B: Backend>() {
     #[cfg(target_os = "linux")]
     if B::KERNEL == Kernel::Epoll {
         let mounts = File::open("/proc/self/mounts").unwrap();

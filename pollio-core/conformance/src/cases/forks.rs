@@ -16,9 +16,9 @@ use crate::fds::{dup, ready_pair, unix_pair};
 use crate::processes::isolated;
 use crate::{Backend, Kernel};
 
-/// What a forked child does with its copy of a poller leaves the parent's as it is: its registrations stand, and its
-/// fds are open.
-pub fn a_forked_child_that_drops_the_poller_leaves_the_parents<B: Backend>() {
+/// A forked child that drops its copy of a poller does not change the parent's poller, its registrations or its
+/// descriptors.
+pub fn a_forked_child_that_drops_the_poller_does_not_change_the_parents<B: Backend>() {
     let kernels = [Kernel::EmulatedKqueue];
     if does_not_apply::<B>(&kernels, "it lives in the process, with threads that a fork does not copy") {
         return;
@@ -63,9 +63,8 @@ fn registrar_works<B: Backend>(poller: &mut B::Poller<EventKind>, client: EventO
     assert_eq!(only_event(poller), client);
 }
 
-/// A program that is started, and has the poller's fd as an fd of its own and closes it, leaves the parent's poller
-/// as it is.
-pub fn a_started_program_that_closes_the_poller_leaves_the_parents<B: Backend>() {
+/// A program that inherits the poller's descriptor and closes it does not change the parent's poller.
+pub fn a_program_that_closes_its_copy_does_not_change_the_parents_poller<B: Backend>() {
     if does_not_apply::<B>(&[Kernel::Kqueue], "a kqueue is not inherited (kqueue(2))") {
         return;
     }
@@ -83,9 +82,9 @@ pub fn a_started_program_that_closes_the_poller_leaves_the_parents<B: Backend>()
     });
 }
 
-/// An fd that a child registers with an epoll that it shares is told of in the parent, with the word that the child
-/// gave it, and is gone when the child ends. A kqueue is not shared.
-pub fn a_childs_own_fd_is_told_of_in_the_parent_on_epoll_only<B: Backend>() {
+/// A child that shares an epoll registers a descriptor of its own. The parent's poller reports it, with the
+/// user data that the child set, until the child ends. A kqueue cannot be shared.
+pub fn a_childs_registration_is_reported_in_the_parent_on_epoll_only<B: Backend>() {
     if !needs_epoll::<B>("a kqueue is not inherited (kqueue(2))") {
         #[cfg(target_os = "linux")]
         isolated(register_in_a_child::<B>);

@@ -38,8 +38,8 @@ fn ready() -> (UnixStream, UnixStream) {
     (here, there)
 }
 
-/// The roles of a plain server come back as they were registered.
-pub fn a_servers_roles_come_back<B: Backend>() {
+/// The `EventKind` of a registration is returned with its events.
+pub fn event_kinds_are_returned_with_their_events<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let (server, client) = (ready(), ready());
     poller.add(EventObject::server(server.0.as_raw_fd())).unwrap();
@@ -55,8 +55,8 @@ pub fn a_servers_roles_come_back<B: Backend>() {
     }
 }
 
-/// Roles defined with `tags!` come back as they were registered, and as `modify` changed them.
-pub fn roles_of_ones_own_come_back<B: Backend>() {
+/// A kind that `tags!` defines is returned with its events, and `modify` changes it.
+pub fn kinds_of_tags_are_returned_with_their_events<B: Backend>() {
     let mut poller = poller::<B, Role>();
     let roles = [Role::Listener, Role::Downstream, Role::Upstream];
     let pairs = [ready(), ready(), ready()];
@@ -75,8 +75,8 @@ pub fn roles_of_ones_own_come_back<B: Backend>() {
     assert_eq!(next_events(&mut poller).into_iter().collect::<HashSet<_>>(), objects(1));
 }
 
-/// Each of the 256 tags goes through the kernel and comes back, on fds of their own and on one fd in turn.
-pub fn every_tag_comes_back<B: Backend>() {
+/// Each of the 256 tags is returned by the kernel, on many descriptors at once and on one descriptor in turn.
+pub fn every_tag_is_returned<B: Backend>() {
     let mut poller = poller::<B, u8>();
     let (here, there) = ready();
     let fds: Vec<_> = (0..=u8::MAX).map(|tag| (here.try_clone().unwrap(), tag)).collect();
@@ -98,8 +98,8 @@ pub fn every_tag_comes_back<B: Backend>() {
     drop(there);
 }
 
-/// A generation comes back with its events, whole; `modify` stamps anew.
-pub fn generations_come_back<B: Backend>() {
+/// A generation is returned with its events, in its low 24 bits. `modify` changes it.
+pub fn generations_are_returned_with_their_events<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let (here, _there) = ready();
     let client = EventObject::client(here.as_raw_fd());
@@ -117,7 +117,7 @@ pub fn generations_come_back<B: Backend>() {
     }
 }
 
-/// A generation tells an event of a number's first owner from its second's.
+/// The generation tells the events of a number's first and second owner apart.
 pub fn a_generation_tells_owners_of_a_number_apart<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let mut last = None;
@@ -153,8 +153,8 @@ impl Tag for Fickle {
     }
 }
 
-/// A word that does not decode is skipped and panics nobody; the events beside it come, before and after.
-pub fn a_word_that_does_not_decode_is_skipped<B: Backend>() {
+/// User data that does not decode is skipped. The events before and after it are returned.
+pub fn user_data_that_does_not_decode_is_skipped<B: Backend>() {
     let mut poller = poller::<B, Fickle>();
     let pairs: Vec<_> = (0..9).map(|_| ready()).collect();
     let objects: Vec<_> = (0..)
@@ -186,8 +186,8 @@ pub fn a_word_that_does_not_decode_is_skipped<B: Backend>() {
     UNDERSTOOD.set(true);
 }
 
-/// A wait that has nothing but a word that does not decode returns, empty; the waker works beside it.
-pub fn a_wait_for_a_word_that_does_not_decode_is_empty<B: Backend>() {
+/// A wait whose only event does not decode returns no events. The waker works beside it.
+pub fn a_wait_with_only_undecodable_user_data_is_empty<B: Backend>() {
     let mut poller = poller::<B, Fickle>();
     let waker = poller.waker().unwrap();
     let (here, _there) = ready();
@@ -213,9 +213,9 @@ pub fn a_wait_for_a_word_that_does_not_decode_is_empty<B: Backend>() {
     assert!(start.elapsed() < TIME_LIMIT, "not woken");
 }
 
-/// Words put into the epoll behind the poller's back, of any bits, are delivered or skipped: never a panic, nor the
-/// end of the events beside them.
-pub fn words_from_elsewhere_are_delivered_or_skipped<B: Backend>() {
+/// Linux: arbitrary user data, put into the epoll without the poller, is returned or skipped. It never panics,
+/// and never hides the events beside it.
+pub fn foreign_user_data_is_returned_or_skipped<B: Backend>() {
     #[cfg(target_os = "linux")]
     {
         use crate::backend::needs_epoll;
@@ -250,8 +250,8 @@ pub fn words_from_elsewhere_are_delivered_or_skipped<B: Backend>() {
     }
 }
 
-/// A role that breaks its promise, and comes back as another: its events come as that.
-pub fn a_role_that_comes_back_as_another_loses_no_event<B: Backend>() {
+/// A `Tag` that breaks its promise, and decodes as another kind, gets its events as that kind.
+pub fn a_tag_that_decodes_as_another_kind_loses_no_event<B: Backend>() {
     #[derive(Clone, Copy, Debug, PartialEq)]
     struct Other(u8);
 
@@ -276,8 +276,8 @@ pub fn a_role_that_comes_back_as_another_loses_no_event<B: Backend>() {
     }
 }
 
-/// A boxed `dyn Poller` does all that needs no type of its own.
-pub fn a_poller_works_boxed<B: Backend>() {
+/// A `Box<dyn Poller>` offers everything that does not need the poller's own types.
+pub fn a_poller_can_be_boxed<B: Backend>() {
     let mut poller: Box<dyn Poller> = Box::new(poller::<B, EventKind>());
     let (here, mut there) = unix_pair();
     let client = EventObject::client(here.as_raw_fd());
@@ -296,7 +296,7 @@ pub fn a_poller_works_boxed<B: Backend>() {
     assert_eq!(pollers.remove(0).wait(0).unwrap(), []);
 }
 
-/// Code that is generic over `P: Poller<K>` needs no more than that bound.
+/// Generic code needs the bound `P: Poller<K>` only.
 pub fn generic_code_needs_one_bound<B: Backend>() {
     fn serve<K: Tag + PartialEq, P: Poller<K>>(kind: K) -> bool {
         let mut poller = P::with_capacity(4).unwrap();
@@ -317,8 +317,8 @@ pub fn generic_code_needs_one_bound<B: Backend>() {
     assert!(serve::<u8, B::Poller<u8>>(0));
 }
 
-/// `with_capacity` takes 1 to `MAX_EVENTS`, and refuses all else.
-pub fn a_capacity_is_one_to_max_events<B: Backend>() {
+/// `with_capacity` accepts 1 to `MAX_EVENTS`, and refuses every other capacity.
+pub fn a_capacity_is_between_one_and_max_events<B: Backend>() {
     for capacity in [0, MAX_EVENTS + 1, usize::MAX] {
         let refused: std::io::Result<B::Poller<EventKind>> = Poller::with_capacity(capacity);
         assert_eq!(refused.unwrap_err().kind(), std::io::ErrorKind::InvalidInput, "{capacity}");

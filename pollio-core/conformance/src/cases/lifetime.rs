@@ -16,7 +16,7 @@ use crate::interests::interests;
 use crate::processes::isolated;
 use crate::{Backend, Kernel};
 
-/// Closing the last fd of a file ends its registration, though it is ready.
+/// Closing the last descriptor of an open file ends its registration, even if an event is pending.
 pub fn closing_the_last_fd_ends_its_registration<B: Backend>() {
     isolated(|| {
         for interest in interests() {
@@ -35,9 +35,9 @@ pub fn closing_the_last_fd_ends_its_registration<B: Backend>() {
     });
 }
 
-/// A file that gets the number of one that was closed without a `delete` is added as any other, and is watched for
-/// what it was added for: nothing of the first owner's registration is left.
-pub fn a_number_that_is_used_again_is_added<B: Backend>() {
+/// A number that was closed without `delete` and reused can be added. Nothing remains of the first file's
+/// registration.
+pub fn a_reused_number_is_added<B: Backend>() {
     isolated(|| {
         for first in interests() {
             for second in interests() {
@@ -71,8 +71,7 @@ pub fn a_number_that_is_used_again_is_added<B: Backend>() {
     });
 }
 
-/// Closed and opened again between two calls, as by a server that forgets to delete: each connection is added and
-/// told of, however often the number is used.
+/// A server that closes its connections without `delete` works, however often the numbers are reused.
 pub fn a_server_that_never_deletes_works<B: Backend>() {
     isolated(|| {
         let mut poller = poller::<B, EventKind>();
@@ -90,9 +89,9 @@ pub fn a_server_that_never_deletes_works<B: Backend>() {
     });
 }
 
-/// A file that got the number of a registered one is not registered: modifying and deleting it is `NotFound`, and
-/// attaches nothing to it.
-pub fn a_number_that_is_used_again_is_not_registered<B: Backend>() {
+/// A file that reuses a registered number is not registered. `modify` and `delete` fail with `NotFound`, and
+/// watch nothing.
+pub fn a_reused_number_is_not_registered<B: Backend>() {
     isolated(|| {
         for first in interests() {
             for second in interests() {
@@ -120,8 +119,11 @@ pub fn a_number_that_is_used_again_is_not_registered<B: Backend>() {
     });
 }
 
-/// An fd that is closed while a dup of it is open: on epoll a ghost, which goes on firing with the old word; on a
-/// kqueue nothing.
+/// A registered descriptor is closed while a duplicate of it is open.
+///
+/// Linux: the registration stays, and reports events with the closed number, until the duplicate is closed. The
+/// suite calls it a ghost.
+/// macOS: the registration ends.
 pub fn a_dup_keeps_a_closed_fd_registered_on_epoll_only<B: Backend>() {
     isolated(|| {
         let mut poller = poller::<B, EventKind>();
@@ -143,7 +145,7 @@ pub fn a_dup_keeps_a_closed_fd_registered_on_epoll_only<B: Backend>() {
     });
 }
 
-/// What a dup keeps registered cannot be deleted: by the closed number it is EBADF, by the dup `NotFound`.
+/// A ghost cannot be deleted or modified: its own number is EBADF, and the duplicate's number is `NotFound`.
 pub fn a_ghost_cannot_be_deleted<B: Backend>() {
     isolated(|| {
         let mut poller = poller::<B, EventKind>();
@@ -170,8 +172,10 @@ pub fn a_ghost_cannot_be_deleted<B: Backend>() {
     });
 }
 
-/// The number of a ghost is added for its new owner: both are told of with the same fd and kind, and the
-/// generation tells them apart. On a kqueue there is no ghost.
+/// A ghost and the new owner of its number have the same descriptor and kind. The generation tells their events
+/// apart.
+///
+/// macOS: there is no ghost.
 pub fn a_generation_tells_a_ghost_from_its_numbers_new_owner<B: Backend>() {
     isolated(|| {
         let mut poller = poller::<B, EventKind>();
@@ -200,8 +204,8 @@ pub fn a_generation_tells_a_ghost_from_its_numbers_new_owner<B: Backend>() {
     });
 }
 
-/// A number that is closed and used again while its event is in the batch at hand: the stamp of the event is the
-/// first owner's.
+/// A number is closed and reused while an event for its first owner is in the current batch. The event has the
+/// first owner's generation.
 pub fn a_generation_tells_a_stale_event_from_a_live_one<B: Backend>() {
     isolated(|| {
         let mut poller = poller::<B, EventKind>();
@@ -226,7 +230,7 @@ pub fn a_generation_tells_a_stale_event_from_a_live_one<B: Backend>() {
     });
 }
 
-/// An fd that is closed while another thread waits is not reported, and does not end the wait.
+/// A descriptor that one thread closes while another waits is not reported, and does not end the wait.
 pub fn closing_while_another_thread_waits_ends_the_registration<B: Backend>() {
     isolated(|| {
         let mut poller = poller::<B, EventKind>();
@@ -249,7 +253,8 @@ pub fn closing_while_another_thread_waits_ends_the_registration<B: Backend>() {
     });
 }
 
-/// A copy in another process keeps a closed fd registered as a dup does: on epoll only, and until that process ends.
+/// A copy of a descriptor in another process keeps a closed descriptor registered. Linux only: until that
+/// process ends.
 pub fn a_copy_in_a_child_keeps_a_closed_fd_registered_on_epoll_only<B: Backend>() {
     isolated(|| {
         let mut poller = poller::<B, EventKind>();

@@ -28,8 +28,8 @@ fn no_such_fd<B: Backend>() -> bool {
     needs_epoll::<B>("no kqueue has fds of this kind")
 }
 
-/// An eventfd: writable at 0, both in between, readable when it is full.
-pub fn an_eventfd_is_ready_as_its_counter_is<B: Backend>() {
+/// An eventfd is writable at 0, readable at its maximum, and both in between.
+pub fn an_eventfds_counter_decides_its_readiness<B: Backend>() {
     if no_such_fd::<B>() {
         return;
     }
@@ -50,8 +50,8 @@ pub fn an_eventfd_is_ready_as_its_counter_is<B: Backend>() {
     check(false, true);
 }
 
-/// A timerfd is readable once its time has come, and not before.
-pub fn a_timerfd_is_readable_when_its_time_has_come<B: Backend>() {
+/// A timerfd is readable when it has expired, and not before.
+pub fn a_timerfd_is_readable_when_it_expires<B: Backend>() {
     if no_such_fd::<B>() {
         return;
     }
@@ -93,8 +93,8 @@ pub fn a_signalfd_is_readable_while_a_signal_is_pending<B: Backend>() {
     assert_silent(&mut poller);
 }
 
-/// An inotify fd is readable when something has happened to what it watches.
-pub fn an_inotify_fd_is_readable_when_something_happened<B: Backend>() {
+/// An inotify descriptor is readable when the directory that it watches has changed.
+pub fn an_inotify_fd_is_readable_when_its_directory_changes<B: Backend>() {
     if no_such_fd::<B>() {
         return;
     }
@@ -112,7 +112,7 @@ pub fn an_inotify_fd_is_readable_when_something_happened<B: Backend>() {
     assert_silent(&mut poller);
 }
 
-/// A pidfd is readable when its process has ended, and closed for good when that was waited for.
+/// A pidfd is readable when its process has ended, and stays readable after the parent has waited for it.
 pub fn a_pidfd_is_readable_when_its_process_has_ended<B: Backend>() {
     if no_such_fd::<B>() {
         return;

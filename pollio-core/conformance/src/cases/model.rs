@@ -384,8 +384,8 @@ fn assert_code(result: io::Result<()>, expected: Result<(), i32>) {
     assert_eq!(result, expected);
 }
 
-/// Whatever is added, modified, deleted, closed, reused, written and read, in whatever order: what is ready is
-/// reported, with the word that it was last registered with and just its bits, and nothing else is.
+/// Connections are added, modified, deleted, closed, reused, written and read in random order. Each wait
+/// reports what is ready, with the last registered user data and exactly its bits, and nothing else.
 pub fn random_operations_agree_with_the_model<B: Backend>() {
     isolated(soak::<B>);
 }

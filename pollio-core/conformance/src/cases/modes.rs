@@ -47,7 +47,7 @@ fn blocked(here: &UnixStream, _there: &UnixStream) {
 /// Nothing to read, room to write.
 fn idle(_here: &UnixStream, _there: &UnixStream) {}
 
-/// Level-triggered, an fd is reported for as long as there is something to read.
+/// A level-triggered descriptor is reported while it has data to read.
 pub fn a_level_is_reported_until_it_is_drained<B: Backend>() {
     let (mut poller, here, there) = watched::<B>(Interest::READ, idle);
     assert_silent(&mut poller);
@@ -62,8 +62,8 @@ pub fn a_level_is_reported_until_it_is_drained<B: Backend>() {
     assert!(only_event(&mut poller).is_readable());
 }
 
-/// Level-triggered, an fd is reported for as long as there is room to write.
-pub fn a_level_is_reported_until_there_is_no_room<B: Backend>() {
+/// A level-triggered descriptor is reported while there is room to write.
+pub fn a_level_is_reported_until_the_buffer_is_full<B: Backend>() {
     let (mut poller, here, there) = watched::<B>(Interest::WRITE, idle);
     for _ in 0..3 {
         let event = only_event(&mut poller);
@@ -75,8 +75,8 @@ pub fn a_level_is_reported_until_there_is_no_room<B: Backend>() {
     assert!(only_event(&mut poller).is_writable());
 }
 
-/// Edge-triggered, an fd is reported once for what has arrived, and again when more arrives.
-pub fn an_edge_is_reported_once_until_more_arrives<B: Backend>() {
+/// An edge-triggered descriptor is reported once, and again when more data arrives.
+pub fn an_edge_is_reported_once_until_more_data_arrives<B: Backend>() {
     let (mut poller, here, there) = watched::<B>(Interest::READ.edge(), idle);
     assert_silent(&mut poller);
     for _ in 0..3 {
@@ -91,8 +91,8 @@ pub fn an_edge_is_reported_once_until_more_arrives<B: Backend>() {
     assert_silent(&mut poller);
 }
 
-/// Edge-triggered, what was taken before the wait is not reported.
-pub fn an_edge_that_is_drained_before_the_wait_is_silent<B: Backend>() {
+/// An edge whose data was read before the wait is not reported.
+pub fn an_edge_that_is_drained_before_the_wait_is_not_reported<B: Backend>() {
     let (mut poller, here, there) = watched::<B>(Interest::READ.edge(), idle);
     send(&there, 1);
     drain_open(&here);
@@ -101,8 +101,8 @@ pub fn an_edge_that_is_drained_before_the_wait_is_silent<B: Backend>() {
     assert!(only_event(&mut poller).is_readable());
 }
 
-/// Edge-triggered, room to write is reported once, and again when the peer has made some.
-pub fn an_edge_of_room_is_reported_once_until_there_is_room_again<B: Backend>() {
+/// Edge-triggered room to write is reported once, and again when the peer has made room.
+pub fn an_edge_for_writing_is_reported_once_until_there_is_room_again<B: Backend>() {
     let (mut poller, here, there) = watched::<B>(Interest::WRITE.edge(), idle);
     assert!(only_event(&mut poller).is_writable());
     assert_silent(&mut poller);
@@ -112,8 +112,8 @@ pub fn an_edge_of_room_is_reported_once_until_there_is_room_again<B: Backend>() 
     assert!(only_event(&mut poller).is_writable());
 }
 
-/// Edge-triggered in both directions, each direction has its own edges.
-pub fn an_edge_in_both_directions_fires_for_each<B: Backend>() {
+/// If both directions are edge-triggered, each of them has its own edges.
+pub fn each_direction_has_its_own_edges<B: Backend>() {
     let (mut poller, here, there) = watched::<B>(both().edge(), readable);
     let event = only_event(&mut poller);
     assert!(event.is_readable() && event.is_writable());
@@ -130,7 +130,7 @@ pub fn an_edge_in_both_directions_fires_for_each<B: Backend>() {
     assert!(only_event(&mut poller).is_readable());
 }
 
-/// An fd that is ready when it is added is reported by the next wait, in each mode.
+/// A descriptor that is ready when it is added is reported by the next wait, in each mode.
 pub fn an_fd_that_is_ready_already_is_reported_after_add<B: Backend>() {
     for interest in [Interest::READ, Interest::READ.edge(), Interest::READ.oneshot()] {
         let (mut poller, here, _there) = watched::<B>(interest, readable);
@@ -140,7 +140,7 @@ pub fn an_fd_that_is_ready_already_is_reported_after_add<B: Backend>() {
     }
 }
 
-/// `modify` to the same interest reports an edge with unread data again.
+/// A `modify` to the same interest reports an edge with unread data again.
 pub fn modify_reports_an_unread_edge_again<B: Backend>() {
     let (mut poller, here, _there) = watched::<B>(Interest::READ.edge(), readable);
     for _ in 0..3 {
@@ -154,8 +154,8 @@ pub fn modify_reports_an_unread_edge_again<B: Backend>() {
     assert_silent(&mut poller);
 }
 
-/// A oneshot is reported once, and then is silent though more arrives.
-pub fn a_oneshot_is_reported_once_though_more_arrives<B: Backend>() {
+/// A oneshot is reported once, even if more data arrives.
+pub fn a_oneshot_is_reported_once_even_if_more_data_arrives<B: Backend>() {
     let (mut poller, here, there) = watched::<B>(Interest::READ.oneshot(), idle);
     assert_silent(&mut poller);
     send(&there, 1);
@@ -168,8 +168,8 @@ pub fn a_oneshot_is_reported_once_though_more_arrives<B: Backend>() {
     assert_silent(&mut poller);
 }
 
-/// A oneshot that has fired is silent when the peer goes, too.
-pub fn a_fired_oneshot_is_silent_when_the_peer_goes<B: Backend>() {
+/// A oneshot that has fired is silent when the peer closes. `modify` reports the end of the file.
+pub fn a_fired_oneshot_is_silent_when_the_peer_closes<B: Backend>() {
     for interest in [Interest::READ.oneshot(), both().oneshot()] {
         let (mut poller, here, there) = watched::<B>(interest, readable);
         assert!(only_event(&mut poller).is_readable());
@@ -182,7 +182,7 @@ pub fn a_fired_oneshot_is_silent_when_the_peer_goes<B: Backend>() {
     }
 }
 
-/// A oneshot that has fired is registered still: `add` is refused and arms nothing, `delete` works.
+/// A oneshot that has fired is still registered: `add` fails and arms nothing, and `delete` works.
 pub fn a_fired_oneshot_is_still_registered<B: Backend>() {
     for interest in [Interest::READ.oneshot(), Interest::WRITE.oneshot(), both().oneshot()] {
         let (mut poller, here, there) = watched::<B>(interest, readable);
@@ -202,7 +202,8 @@ pub fn a_fired_oneshot_is_still_registered<B: Backend>() {
     }
 }
 
-/// `modify` arms a oneshot again: what is ready already is reported, and what becomes so later.
+/// `modify` arms a oneshot again. The next wait reports it if it is ready, and later waits when it becomes
+/// ready.
 pub fn modify_arms_a_oneshot_again<B: Backend>() {
     let (mut poller, here, there) = watched::<B>(Interest::READ.oneshot(), readable);
     for _ in 0..3 {
@@ -217,7 +218,7 @@ pub fn modify_arms_a_oneshot_again<B: Backend>() {
     assert_silent(&mut poller);
 }
 
-/// A oneshot that has not fired is not used up by a wait that returns nothing, nor by another fd's event.
+/// A oneshot stays armed when a wait times out, and when another descriptor is reported.
 pub fn an_armed_oneshot_stays_armed_until_it_fires<B: Backend>() {
     let (mut poller, here, there) = watched::<B>(Interest::READ.oneshot(), idle);
     let (other, other_peer) = unix_pair();
@@ -231,7 +232,8 @@ pub fn an_armed_oneshot_stays_armed_until_it_fires<B: Backend>() {
     assert_silent(&mut poller);
 }
 
-/// A oneshot in both directions is one event with both bits where both are ready, and then silent in both.
+/// A oneshot of both directions is one event. If both directions are ready, the event has both bits. Afterwards
+/// it is silent in both.
 pub fn a_oneshot_fires_once_for_both_directions<B: Backend>() {
     let (mut poller, here, there) = watched::<B>(both().oneshot(), readable);
     for _ in 0..3 {
@@ -244,8 +246,9 @@ pub fn a_oneshot_fires_once_for_both_directions<B: Backend>() {
     }
 }
 
-/// A oneshot in both directions is one event where the batch has room for one only; `modify` arms both again.
-pub fn a_oneshot_fires_once_where_a_batch_has_room_for_one<B: Backend>() {
+/// A oneshot of both directions is one event, even if the batch has room for one kernel event only. `modify`
+/// arms both directions again.
+pub fn a_oneshot_fires_once_if_the_batch_has_room_for_one<B: Backend>() {
     let mut poller: B::Poller<EventKind> = Poller::with_capacity(1).unwrap();
     let (here, there) = unix_pair();
     send(&there, 1);
@@ -270,7 +273,7 @@ pub fn a_oneshot_fires_once_where_a_batch_has_room_for_one<B: Backend>() {
     assert_silent(&mut poller);
 }
 
-/// A oneshot that fired for writing stays silent when there is something to read later.
+/// A oneshot that fired for writing is silent when data arrives later.
 pub fn a_oneshot_that_fired_for_writing_is_silent_for_reading<B: Backend>() {
     let (mut poller, here, there) = watched::<B>(both().oneshot(), idle);
     for _ in 0..3 {
@@ -284,7 +287,7 @@ pub fn a_oneshot_that_fired_for_writing_is_silent_for_reading<B: Backend>() {
     }
 }
 
-/// A oneshot that fired for reading stays silent when there is room to write later.
+/// A oneshot that fired for reading is silent when there is room to write later.
 pub fn a_oneshot_that_fired_for_reading_is_silent_for_writing<B: Backend>() {
     let (mut poller, here, there) = watched::<B>(both().oneshot(), blocked);
     for _ in 0..3 {
@@ -301,7 +304,8 @@ pub fn a_oneshot_that_fired_for_reading_is_silent_for_writing<B: Backend>() {
     }
 }
 
-/// The wait goes on while a oneshot that has fired becomes ready in its other direction, and ends for another fd.
+/// A oneshot that has fired and becomes ready in its other direction does not end a wait. Another descriptor
+/// does.
 pub fn a_fired_oneshot_does_not_end_a_wait<B: Backend>() {
     let (mut poller, here, there) = watched::<B>(both().oneshot(), idle);
     let (other, other_peer) = unix_pair();
@@ -316,8 +320,8 @@ pub fn a_fired_oneshot_does_not_end_a_wait<B: Backend>() {
     assert_eq!(only_event(&mut poller), client(&other));
 }
 
-/// Edge-triggered and oneshot at once is a oneshot.
-pub fn an_edge_that_is_a_oneshot_is_a_oneshot<B: Backend>() {
+/// An interest that is edge-triggered and oneshot acts as a oneshot.
+pub fn edge_and_oneshot_together_are_a_oneshot<B: Backend>() {
     let interest = Interest::READ.edge().oneshot();
     let (mut poller, here, there) = watched::<B>(interest, readable);
     for _ in 0..2 {
@@ -368,8 +372,8 @@ impl Mode {
     }
 }
 
-/// `modify` changes each mode into each, with the directions and without.
-pub fn each_mode_changes_into_each<B: Backend>() {
+/// `modify` changes each mode into each other, with the same directions and with others.
+pub fn modify_changes_each_mode_into_each_other<B: Backend>() {
     let directions = [Interest::READ, both()];
     for (from, to) in MODES.iter().flat_map(|from| MODES.iter().map(move |to| (*from, *to))) {
         for before in directions {
@@ -388,8 +392,8 @@ pub fn each_mode_changes_into_each<B: Backend>() {
     }
 }
 
-/// `modify` changes the mode of an fd that watches for room to write, too.
-pub fn each_mode_of_writing_changes_into_each<B: Backend>() {
+/// `modify` changes the mode of a registration for writing.
+pub fn modify_changes_each_mode_of_writing_into_each_other<B: Backend>() {
     for (from, to) in MODES.iter().flat_map(|from| MODES.iter().map(move |to| (*from, *to))) {
         let (mut poller, here, _there) = watched::<B>(from.of(Interest::WRITE), idle);
         for mode in [from, to, from] {
@@ -406,8 +410,8 @@ pub fn each_mode_of_writing_changes_into_each<B: Backend>() {
     }
 }
 
-/// A mode that was changed before anything was ready is the one that holds.
-pub fn a_mode_changed_while_idle_holds<B: Backend>() {
+/// A mode that was changed while nothing was ready applies to later events.
+pub fn a_mode_that_was_changed_while_idle_is_kept<B: Backend>() {
     for (from, to) in MODES.iter().flat_map(|from| MODES.iter().map(move |to| (*from, *to))) {
         let (mut poller, here, there) = watched::<B>(from.of(Interest::READ), idle);
         assert_silent(&mut poller);

@@ -13,7 +13,7 @@ use crate::fds::{drain_open, ready_pair, unix_pair};
 use crate::interests::both;
 use crate::{Backend, Kernel};
 
-/// A poller is readable while something that it watches is ready, and not otherwise.
+/// A poller is readable while a descriptor that it watches is ready.
 pub fn a_poller_is_readable_while_it_has_events<B: Backend>() {
     let (mut outer, mut inner) = (poller::<B, EventKind>(), poller::<B, EventKind>());
     let inner_object = EventObject::server(inner.as_raw_fd());
@@ -34,8 +34,8 @@ pub fn a_poller_is_readable_while_it_has_events<B: Backend>() {
     assert_errno(outer.delete(inner_object.fd), libc::ENOENT);
 }
 
-/// What becomes ready in a poller, or a waker of it, ends the wait of the one that watches it.
-pub fn an_event_in_a_poller_ends_the_wait_of_the_one_around_it<B: Backend>() {
+/// An event of an inner poller, or a wake-up of it, ends a wait of the outer poller.
+pub fn an_event_in_an_inner_poller_ends_the_outer_wait<B: Backend>() {
     within_time_limit(|| {
         use std::io::Write;
 
@@ -69,9 +69,11 @@ pub fn an_event_in_a_poller_ends_the_wait_of_the_one_around_it<B: Backend>() {
     });
 }
 
-/// A circle of pollers is ELOOP on epoll, EINVAL on a kqueue; what there was before stays. Nested from the inside out:
-/// XNU compares levels that are set at the first nesting, and lets some circles pass that grow from the outside in
-/// (kqueue_kqfilter).
+/// A circle of pollers is refused, and earlier registrations stay.
+///
+/// Linux: ELOOP.
+/// macOS: EINVAL. XNU compares levels that it sets at the first nesting, and accepts some circles that grow
+/// from the outside in (`kqueue_kqfilter`). This case nests from the inside out.
 pub fn a_circle_of_pollers_is_refused<B: Backend>() {
     let pollers: [B::Poller<EventKind>; 3] = std::array::from_fn(|_| poller::<B, EventKind>());
     let [mut one, two, three] = pollers;
@@ -90,8 +92,9 @@ pub fn a_circle_of_pollers_is_refused<B: Backend>() {
     assert_eq!(only_event(&mut one), object(&two));
 }
 
-/// Pollers nest a few levels deep, through which an event is seen; too many are ELOOP on epoll, EINVAL on a kqueue.
-pub fn pollers_nest_to_some_depth<B: Backend>() {
+/// Pollers nest a few levels deep, and an event is visible through all levels. Too many levels are refused:
+/// ELOOP on Linux, EINVAL on macOS.
+pub fn pollers_nest_a_few_levels_deep<B: Backend>() {
     let (here, _there) = ready_pair();
     let innermost = poller::<B, EventKind>();
     innermost.add(EventObject::client(here.as_raw_fd())).unwrap();
@@ -116,8 +119,8 @@ pub fn pollers_nest_to_some_depth<B: Backend>() {
     }
 }
 
-/// poll(2) of a poller's fd says whether it has events.
-pub fn poll_says_whether_a_poller_has_events<B: Backend>() {
+/// poll(2) reports whether a poller has events.
+pub fn poll_reports_whether_a_poller_has_events<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let (here, _there) = ready_pair();
     let client = EventObject::client(here.as_raw_fd());

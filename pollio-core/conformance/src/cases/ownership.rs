@@ -17,8 +17,8 @@ use crate::interests::interests;
 use crate::processes::{isolated, open_fds};
 use crate::{Backend, Kernel};
 
-/// Dropping a poller leaves the fds that are registered with it open and whole, and closes its own.
-pub fn dropping_a_poller_leaves_its_fds_open<B: Backend>() {
+/// Dropping a poller closes the poller's own descriptors, and none of the registered ones.
+pub fn dropping_a_poller_keeps_the_registered_fds_open<B: Backend>() {
     isolated(|| {
         let mut pairs: Vec<_> = (0..50).map(|_| unix_pair()).collect();
         drop(poller::<B, EventKind>());
@@ -41,8 +41,8 @@ pub fn dropping_a_poller_leaves_its_fds_open<B: Backend>() {
     });
 }
 
-/// Deleting an fd does not close it.
-pub fn deleting_an_fd_leaves_it_open<B: Backend>() {
+/// `delete` does not close the descriptor.
+pub fn delete_does_not_close_the_fd<B: Backend>() {
     let poller = poller::<B, EventKind>();
     let (here, mut there) = unix_pair();
     for _ in 0..3 {
@@ -53,8 +53,8 @@ pub fn deleting_an_fd_leaves_it_open<B: Backend>() {
     assert_eq!(drain_open(&here), 1);
 }
 
-/// Calls that fail leave no fd open, and close none.
-pub fn calls_that_fail_leave_the_fds_as_they_were<B: Backend>() {
+/// Calls that fail neither open nor close a descriptor.
+pub fn failed_calls_open_and_close_no_fd<B: Backend>() {
     isolated(|| {
         let poller = poller::<B, EventKind>();
         let (here, mut there) = unix_pair();
@@ -94,8 +94,8 @@ fn allocations_are_not_its_own<B: Backend>() -> bool {
     does_not_apply::<B>(&kernels, "it allocates in the process where a kernel would not")
 }
 
-/// `wait` allocates once, for what it returns, and not at all when it returns nothing; `wait_into` not at all where
-/// there is room.
+/// `wait` allocates once, for the vector that it returns, and nothing if it returns no events. `wait_into`
+/// allocates nothing if the vector has room.
 pub fn a_wait_allocates_only_what_it_returns<B: Backend>() {
     if allocations_are_not_its_own::<B>() {
         return;
@@ -134,7 +134,8 @@ pub fn a_wait_allocates_only_what_it_returns<B: Backend>() {
     }
 }
 
-/// Adding, modifying, deleting and waking allocate nothing, once an fd as high has been added before.
+/// `add`, `modify`, `delete` and `wake` allocate nothing, once a descriptor with an equal or higher number has
+/// been added.
 pub fn registering_and_waking_allocate_nothing<B: Backend>() {
     if allocations_are_not_its_own::<B>() {
         return;
@@ -163,8 +164,8 @@ pub fn registering_and_waking_allocate_nothing<B: Backend>() {
     }
 }
 
-/// Memory is flat over a million waits, and over a million times adding and deleting.
-pub fn memory_is_flat_over_a_million_waits<B: Backend>() {
+/// A million waits, with an `add` and a `delete` each, leave the memory use unchanged.
+pub fn a_million_waits_use_no_more_memory<B: Backend>() {
     const MILLION: usize = 1_000_000;
 
     let (here, _there) = ready_pair();
@@ -202,8 +203,8 @@ pub fn memory_is_flat_over_a_million_waits<B: Backend>() {
     assert!(info.bytes_current <= slack, "after {done} rounds: {info:?}");
 }
 
-/// A caller that panics while it goes through the events can go on with the poller.
-pub fn a_caller_that_panics_can_go_on<B: Backend>() {
+/// A caller that panics while it handles events can go on using the poller.
+pub fn a_caller_can_go_on_after_a_panic<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let pairs = [ready_pair(), ready_pair()];
     for (here, _) in &pairs {
@@ -247,9 +248,9 @@ impl Tag for Touchy {
     }
 }
 
-/// A role whose own code panics, in the middle of a batch or of an `add`, breaks nothing: the poller goes on, and so
-/// does the vector that was being filled.
-pub fn a_role_that_panics_breaks_nothing<B: Backend>() {
+/// A `Tag` whose code panics, in the middle of a batch or of an `add`, breaks neither the poller nor the vector
+/// that was being filled.
+pub fn a_tag_that_panics_breaks_nothing<B: Backend>() {
     let mut poller = poller::<B, Touchy>();
     let pairs: Vec<_> = (0..7).map(|_| ready_pair()).collect();
     let objects: Vec<_> = pairs

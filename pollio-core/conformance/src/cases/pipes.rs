@@ -21,7 +21,7 @@ fn client(fd: &impl AsRawFd) -> EventObject {
     EventObject::client(fd.as_raw_fd())
 }
 
-/// An empty pipe is silent; one with data in it is readable until it is drained.
+/// An empty pipe is silent. A pipe with data is readable until it is drained.
 pub fn a_pipe_with_data_is_readable<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let (read, mut write) = files();
@@ -36,7 +36,7 @@ pub fn a_pipe_with_data_is_readable<B: Backend>() {
     assert_silent(&mut poller);
 }
 
-/// A full pipe is not writable; a drained one is.
+/// A full pipe is not writable. A drained pipe is.
 pub fn a_full_pipe_is_not_writable<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let (read, write) = files();
@@ -49,8 +49,7 @@ pub fn a_full_pipe_is_not_writable<B: Backend>() {
     assert!(only_event(&mut poller).is_writable());
 }
 
-/// A full pipe becomes writable when a whole page of it is free, on Linux; never so late that all has to be
-/// drained.
+/// A full pipe becomes writable when there is room for an atomic write. Linux: when a whole page is free.
 pub fn a_pipe_is_writable_when_there_is_room_for_an_atomic_write<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let (mut read, mut write) = files();
@@ -68,8 +67,12 @@ pub fn a_pipe_is_writable_when_there_is_room_for_an_atomic_write<B: Backend>() {
     assert_eq!(write.write(&[0; libc::PIPE_BUF]).unwrap(), libc::PIPE_BUF);
 }
 
-/// A pipe without a reader is an error at its write end, and a loop that looks at `is_writable` alone gets there.
-pub fn a_pipe_without_a_reader_is_an_error<B: Backend>() {
+/// A pipe whose reader has closed is writable, and a loop that looks only at `is_writable` gets to the write's
+/// error.
+///
+/// Linux: `is_error`.
+/// macOS: `is_write_closed`.
+pub fn a_pipe_without_a_reader_is_error_on_epoll_and_write_closed_on_kqueue<B: Backend>() {
     for full in [false, true] {
         let mut poller = poller::<B, EventKind>();
         let (read, write) = files();
@@ -95,8 +98,8 @@ fn assert_reader_is_gone<B: Backend>(event: EventObject) {
     assert_eq!(event.is_write_closed(), B::KERNEL.is_kqueue(), "{event:?}");
 }
 
-/// A pipe without a writer is read-closed and readable: data first, then the end, and a loop that looks at
-/// `is_readable` alone gets there.
+/// A pipe whose writer has closed is read-closed and readable. Reads return the remaining data first. A loop
+/// that looks only at `is_readable` gets to the end.
 pub fn a_pipe_without_a_writer_is_read_closed<B: Backend>() {
     for sent in [0, 5] {
         let mut poller = poller::<B, EventKind>();
@@ -120,8 +123,8 @@ pub fn a_pipe_without_a_writer_is_read_closed<B: Backend>() {
     }
 }
 
-/// Edge-triggered, the end of a pipe is told of once more after its data.
-pub fn the_end_of_a_pipe_is_an_edge_of_its_own<B: Backend>() {
+/// If an edge is watched, the end of a pipe is reported once more after its data.
+pub fn the_end_of_a_pipe_is_a_separate_edge<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let (read, mut write) = files();
     poller.add_with(client(&read), Interest::READ.edge()).unwrap();
@@ -135,8 +138,8 @@ pub fn the_end_of_a_pipe_is_an_edge_of_its_own<B: Backend>() {
     assert_silent(&mut poller);
 }
 
-/// Either end of a pipe can be added after the other is gone, and is told of.
-pub fn a_pipe_is_added_after_its_other_end_is_gone<B: Backend>() {
+/// Either end of a pipe can be added after the other end has closed, and is reported.
+pub fn a_pipe_can_be_added_after_its_other_end_has_closed<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let (read, write) = files();
     drop(write);
@@ -173,7 +176,7 @@ impl Fifo {
     }
 }
 
-/// A FIFO that never had a writer is silent, and readable once one has written.
+/// A FIFO that never had a writer is silent. It is readable when a writer has written.
 pub fn a_fifo_that_never_had_a_writer_is_silent<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let fifo = Fifo::new();
@@ -188,9 +191,11 @@ pub fn a_fifo_that_never_had_a_writer_is_silent<B: Backend>() {
     assert_silent(&mut poller);
 }
 
-/// A FIFO's last writer leaves: Linux tells, macOS may not. What the writer left behind is readable on both, and
-/// the read after it is the end.
-pub fn the_last_writer_of_a_fifo_leaves<B: Backend>() {
+/// A FIFO's last writer writes and closes. The data is readable, and the read after it returns the end.
+///
+/// Linux: the end is reported.
+/// macOS: the end may not be reported.
+pub fn the_data_of_a_fifos_last_writer_is_readable<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let fifo = Fifo::new();
     let read = fifo.open(OpenOptions::new().read(true));
@@ -207,7 +212,8 @@ pub fn the_last_writer_of_a_fifo_leaves<B: Backend>() {
     }
 }
 
-/// A writer comes back to a FIFO: what it writes is readable, and on Linux the FIFO is no longer read-closed.
+/// A new writer opens a FIFO whose last writer has closed. The new writer's data is readable. Linux: the FIFO
+/// is not read-closed any more.
 pub fn a_writer_comes_back_to_a_fifo<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let fifo = Fifo::new();

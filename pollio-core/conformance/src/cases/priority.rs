@@ -15,7 +15,8 @@ use crate::assertions::{assert_silent, only_event, wait_until};
 use crate::backend::{needs_epoll, poller};
 use crate::fds::tcp_pair;
 
-/// An out-of-band byte is priority where that is watched, and nothing where it is not; taken, it is gone.
+/// An out-of-band byte sets `is_priority` if priority is watched, until the byte is received. Other
+/// registrations do not report it.
 pub fn an_out_of_band_byte_is_priority<B: Backend>() {
     if needs_epoll::<B>("priority is epoll's alone, by design") {
         return;
@@ -45,7 +46,7 @@ pub fn an_out_of_band_byte_is_priority<B: Backend>() {
     assert_silent(&mut alone);
 }
 
-/// Priority has its modes as the directions have: an edge and a oneshot are told of once.
+/// Priority has the same modes as the directions: an edge and a oneshot are reported once.
 pub fn priority_has_modes<B: Backend>() {
     if needs_epoll::<B>("priority is epoll's alone, by design") {
         return;

@@ -48,8 +48,8 @@ fn to_the_end<B: Backend>(side: &File) {
     });
 }
 
-/// An idle terminal is writable at both sides and readable at none.
-pub fn an_idle_pty_is_writable_at_both_sides<B: Backend>() {
+/// An idle pseudoterminal is writable on both sides, and readable on neither.
+pub fn an_idle_pty_is_writable_on_both_sides<B: Backend>() {
     let (master, slave) = pty();
     for side in [&master, &slave] {
         let mut poller = poller::<B, EventKind>();
@@ -59,7 +59,7 @@ pub fn an_idle_pty_is_writable_at_both_sides<B: Backend>() {
     }
 }
 
-/// A line typed at the master is readable at the slave, and half a line is not.
+/// A line that is typed at the master is readable at the slave. Half a line is not.
 pub fn a_typed_line_is_readable_at_the_slave<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let (mut master, mut slave) = pty();
@@ -76,7 +76,7 @@ pub fn a_typed_line_is_readable_at_the_slave<B: Backend>() {
     assert_silent(&mut poller);
 }
 
-/// What a program writes at the slave is readable at the master.
+/// Data that a program writes at the slave is readable at the master.
 pub fn what_the_slave_writes_is_readable_at_the_master<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let (mut master, mut slave) = pty();
@@ -88,8 +88,8 @@ pub fn what_the_slave_writes_is_readable_at_the_master<B: Backend>() {
     assert_silent(&mut poller);
 }
 
-/// The slave is closed: the master is read-closed and readable, and a loop that only reads sees the end.
-pub fn the_master_is_told_that_the_slave_is_closed<B: Backend>() {
+/// The slave has closed. The master is read-closed and readable, and a loop that only reads gets to the end.
+pub fn a_closed_slave_is_read_closed_at_the_master<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let (master, slave) = pty();
     poller.add(client(&master)).unwrap();
@@ -100,8 +100,8 @@ pub fn the_master_is_told_that_the_slave_is_closed<B: Backend>() {
     to_the_end::<B>(&master);
 }
 
-/// The master is closed: the slave is read-closed and readable, and a loop that only reads sees the end.
-pub fn the_slave_is_told_that_the_master_is_closed<B: Backend>() {
+/// The master has closed. The slave is read-closed and readable, and a loop that only reads gets to the end.
+pub fn a_closed_master_is_read_closed_at_the_slave<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let (master, slave) = pty();
     poller.add(client(&slave)).unwrap();

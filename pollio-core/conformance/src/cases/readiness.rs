@@ -57,8 +57,8 @@ macro_rules! for_each_stream {
     }};
 }
 
-/// The peer sends no more: read-closed, and readable; the way back stays open.
-pub fn a_peer_that_sends_no_more_is_read_closed<B: Backend>() {
+/// The peer calls `shutdown(Write)`. The event is read-closed and readable. The other direction stays open.
+pub fn a_half_close_by_the_peer_is_read_closed<B: Backend>() {
     fn case<B: Backend, S: Stream>()
     where
         for<'a> &'a S: Read + Write,
@@ -100,8 +100,8 @@ where
     panic!("nothing came");
 }
 
-/// Both sides send no more: closed in both directions.
-pub fn both_sides_that_send_no_more_are_closed_in_both_directions<B: Backend>() {
+/// Both sides call `shutdown(Write)`. The event is closed in both directions.
+pub fn a_half_close_by_both_sides_is_closed_in_both_directions<B: Backend>() {
     fn case<B: Backend, S: Stream>()
     where
         for<'a> &'a S: Read + Write,
@@ -117,8 +117,9 @@ pub fn both_sides_that_send_no_more_are_closed_in_both_directions<B: Backend>() 
     for_each_stream!(B, case);
 }
 
-/// The peer is gone: read-closed and readable, but what it sent comes first.
-pub fn what_a_closed_peer_sent_comes_before_the_end<B: Backend>() {
+/// The peer has closed. The event is read-closed and readable. Reads return the remaining data first, and then
+/// 0.
+pub fn data_of_a_closed_peer_comes_before_the_end<B: Backend>() {
     fn case<B: Backend, S: Stream>()
     where
         for<'a> &'a S: Read + Write,
@@ -140,7 +141,7 @@ pub fn what_a_closed_peer_sent_comes_before_the_end<B: Backend>() {
     for_each_stream!(B, case);
 }
 
-/// A loop that looks at `is_readable` alone reads all that a closed peer sent, and then its end.
+/// A loop that looks only at `is_readable` reads all data of a closed peer, and then the end.
 pub fn a_loop_that_only_reads_gets_to_the_end<B: Backend>() {
     fn case<B: Backend, S: Stream>()
     where
@@ -174,8 +175,8 @@ pub fn a_loop_that_only_reads_gets_to_the_end<B: Backend>() {
     for_each_stream!(B, case);
 }
 
-/// Edge-triggered, the end is told of by itself, once, after the data was.
-pub fn the_end_is_an_edge_of_its_own<B: Backend>() {
+/// If an edge is watched, the end of the stream is reported once, separately from the data before it.
+pub fn the_end_is_a_separate_edge<B: Backend>() {
     fn case<B: Backend, S: Stream>()
     where
         for<'a> &'a S: Read + Write,
@@ -195,7 +196,7 @@ pub fn the_end_is_an_edge_of_its_own<B: Backend>() {
     for_each_stream!(B, case);
 }
 
-/// The peer is gone: a loop that looks at `is_writable` alone gets to the error of a write.
+/// The peer has closed. A loop that looks only at `is_writable` gets to the write's error.
 pub fn a_loop_that_only_writes_gets_to_the_error<B: Backend>() {
     let (here, there) = unix_pair();
     crate::fds::fill(&here);
@@ -211,7 +212,7 @@ fn reset_by(stream: TcpStream) {
     drop(stream);
 }
 
-/// A reset is an error, closed in the directions watched, and ready in them.
+/// A reset sets `is_error`, and the ready and closed bits of the watched directions.
 pub fn a_reset_is_an_error<B: Backend>() {
     for interest in directions() {
         let mut poller = poller::<B, EventKind>();
@@ -224,8 +225,8 @@ pub fn a_reset_is_an_error<B: Backend>() {
     }
 }
 
-/// Once a reset has been read from `SO_ERROR` it is no error any more, but closed it stays.
-pub fn an_error_that_was_taken_is_gone_and_the_end_stays<B: Backend>() {
+/// After `SO_ERROR` has returned a reset, the event has no error any more. It is still closed.
+pub fn after_take_error_the_end_is_still_reported<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let (here, there) = tcp_pair();
     poller.add(client(&here)).unwrap();
@@ -237,7 +238,7 @@ pub fn an_error_that_was_taken_is_gone_and_the_end_stays<B: Backend>() {
     assert!(event.is_readable() && event.is_read_closed() && !event.is_error(), "{event:?}");
 }
 
-/// A loop that looks at one bit alone gets to the error of a reset.
+/// A loop that looks at one bit gets to the error of a reset.
 pub fn a_loop_that_looks_at_one_bit_gets_to_a_reset<B: Backend>() {
     let (here, there) = tcp_pair();
     reset_by(there);
@@ -271,8 +272,8 @@ fn refused() -> (Socket, Socket) {
     (here, nobody)
 }
 
-/// A refused connection is an error or write-closed, and ready in the directions watched.
-pub fn a_refused_connection_is_told_of<B: Backend>() {
+/// A refused connection is an error or write-closed, and ready in the watched directions.
+pub fn a_refused_connection_is_reported<B: Backend>() {
     for interest in directions() {
         let mut poller = poller::<B, EventKind>();
         let (here, _nobody) = refused();
@@ -283,7 +284,7 @@ pub fn a_refused_connection_is_told_of<B: Backend>() {
     }
 }
 
-/// A loop that looks at one bit alone gets to the call that tells of a refused connection.
+/// A loop that looks at one bit gets to `SO_ERROR`, which reports the refused connection.
 pub fn a_loop_that_looks_at_one_bit_gets_to_a_refused_connection<B: Backend>() {
     type Bit = fn(&EventObject) -> bool;
     let loops: [(Interest, Bit); 4] = [
@@ -313,7 +314,10 @@ pub fn a_connection_that_succeeds_is_writable<B: Backend>() {
     assert!(here.take_error().unwrap().is_none());
 }
 
-/// A TCP socket that is not connected is hung up on epoll at once; on a kqueue nothing is said of it.
+/// A stream socket that is not connected, TCP or Unix.
+///
+/// Linux: a hang-up at once.
+/// macOS: nothing.
 pub fn an_unconnected_stream_socket_is_hung_up_on_epoll<B: Backend>() {
     for socket in [tcp, unix_stream] {
         for interest in directions() {
@@ -374,8 +378,8 @@ pub fn a_unix_connect_to_a_full_backlog_has_to_be_repeated<B: Backend>() {
     assert!(event.is_writable() && !event.is_read_closed() && !event.is_write_closed(), "{event:?}");
 }
 
-/// What one shuts for reading oneself is read-closed, and readable.
-pub fn ones_own_end_of_reading_is_read_closed<B: Backend>() {
+/// After the program's own `shutdown(Read)` the event is read-closed and readable.
+pub fn own_shutdown_of_reading_is_read_closed<B: Backend>() {
     fn case<B: Backend, S: Stream>()
     where
         for<'a> &'a S: Read + Write,
@@ -392,8 +396,11 @@ pub fn ones_own_end_of_reading_is_read_closed<B: Backend>() {
     for_each_stream!(B, case);
 }
 
-/// What one shuts for writing oneself is write-closed on a kqueue and not on epoll; writable on both.
-pub fn ones_own_end_of_writing_is_write_closed_on_kqueue_only<B: Backend>() {
+/// After the program's own `shutdown(Write)` the event is writable.
+///
+/// Linux: not write-closed.
+/// macOS: write-closed.
+pub fn own_shutdown_of_writing_is_write_closed_on_kqueue_only<B: Backend>() {
     fn case<B: Backend, S: Stream>()
     where
         for<'a> &'a S: Read + Write,
@@ -409,7 +416,7 @@ pub fn ones_own_end_of_writing_is_write_closed_on_kqueue_only<B: Backend>() {
     for_each_stream!(B, case);
 }
 
-/// A listener is silent while nobody connects, readable until the last connection is accepted.
+/// A listener is readable while a connection waits for `accept`.
 pub fn a_listener_is_readable_while_connections_are_pending<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -428,8 +435,8 @@ pub fn a_listener_is_readable_while_connections_are_pending<B: Backend>() {
     assert_silent(&mut poller);
 }
 
-/// A socket that is registered before it listens tells of connections all the same.
-pub fn a_socket_that_listens_after_it_was_added_tells_of_connections<B: Backend>() {
+/// A socket that is added before it listens reports connections.
+pub fn a_socket_that_listens_after_it_was_added_reports_connections<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let listener = tcp();
     poller.add(client(&listener)).unwrap();
@@ -442,9 +449,9 @@ pub fn a_socket_that_listens_after_it_was_added_tells_of_connections<B: Backend>
     assert_silent(&mut poller);
 }
 
-/// A listener that is shut down is readable on Linux, so that its loop gets to the error of `accept`. macOS shuts
-/// down no listener (ENOTCONN).
-pub fn a_listener_that_is_shut_down_is_readable<B: Backend>() {
+/// Linux: a listener that was shut down is readable, so a loop gets to the error of `accept`. macOS refuses to
+/// shut down a listener (ENOTCONN).
+pub fn a_listener_that_was_shut_down_is_readable_on_epoll<B: Backend>() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     listener.set_nonblocking(true).unwrap();
     let shut = SockRef::from(&listener).shutdown(Shutdown::Both);
@@ -458,8 +465,9 @@ pub fn a_listener_that_is_shut_down_is_readable<B: Backend>() {
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
 }
 
-/// A Unix stream whose peer is gone with unread data: read-closed and readable; Linux makes an error of it.
-pub fn a_peer_that_is_gone_with_unread_data_is_read_closed<B: Backend>() {
+/// A Unix stream's peer closes and leaves data unread. The event is read-closed and readable. Linux: it is an
+/// error too.
+pub fn a_unix_peer_that_closes_with_unread_data_is_read_closed<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let (here, there) = unix_pair();
     (&here).write_all(b"never read").unwrap();
@@ -479,8 +487,8 @@ pub fn a_peer_that_is_gone_with_unread_data_is_read_closed<B: Backend>() {
     });
 }
 
-/// A Unix datagram socket's peer is gone: no end of reading; the next send tells.
-pub fn a_datagram_peer_that_is_gone_is_no_end<B: Backend>() {
+/// A Unix datagram socket's peer closes. A registration for reading reports nothing. The next send fails.
+pub fn a_datagram_peer_that_closes_is_not_an_end<B: Backend>() {
     let mut reading = poller::<B, EventKind>();
     let mut writing = poller::<B, EventKind>();
     let (here, there) = UnixDatagram::pair().unwrap();
@@ -494,9 +502,9 @@ pub fn a_datagram_peer_that_is_gone_is_no_end<B: Backend>() {
     here.send(b"x").unwrap_err();
 }
 
-/// A queue of errors that was asked for keeps the socket in error until it is read: an ordinary read takes the error
-/// and leaves the queue. (A queue that macOS does not have.)
-pub fn a_queued_error_is_told_of_until_the_queue_is_read_on_epoll<B: Backend>() {
+/// Linux: a socket with a non-empty error queue has an error on every wait. An ordinary read returns the error
+/// and leaves the queue. macOS has no error queue.
+pub fn a_queued_error_is_reported_until_the_queue_is_read_on_epoll<B: Backend>() {
     #[cfg(target_os = "linux")]
     if B::KERNEL == Kernel::Epoll {
         use nix::sys::socket::{MsgFlags, recv, setsockopt, sockopt};
@@ -525,8 +533,8 @@ sockopt_impl!(
     ReceiveLowWater, SetOnly, libc::SOL_SOCKET, libc::SO_RCVLOWAT, libc::c_int
 );
 
-/// `SO_RCVLOWAT` holds a socket back until so many bytes are there.
-pub fn a_low_water_mark_is_honoured<B: Backend>() {
+/// A socket with `SO_RCVLOWAT` becomes readable when that many bytes have arrived.
+pub fn a_receive_low_water_mark_delays_readability<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let (here, mut there) = tcp_pair();
     nix::sys::socket::setsockopt(&here, ReceiveLowWater, &100).unwrap();
@@ -540,8 +548,8 @@ pub fn a_low_water_mark_is_honoured<B: Backend>() {
     assert_silent(&mut poller);
 }
 
-/// Ordinary data around an out-of-band byte is told of, and all of it is read.
-pub fn data_around_an_out_of_band_byte_is_told_of<B: Backend>() {
+/// Ordinary data before and after an out-of-band byte is reported, and all of it can be read.
+pub fn data_around_an_out_of_band_byte_is_reported<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let (here, mut there) = tcp_pair();
     poller.add(EventObject::client(here.as_raw_fd())).unwrap();

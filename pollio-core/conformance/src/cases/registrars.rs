@@ -38,8 +38,8 @@ fn while_waiting<B: Backend>(
     waiting.join().unwrap()
 }
 
-/// A registrar answers as the poller does, and either sees what the other has registered.
-pub fn a_registrar_answers_as_the_poller_does<B: Backend>() {
+/// A registrar gives the same results as the poller. Each sees the other's registrations.
+pub fn a_registrar_gives_the_same_results_as_the_poller<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let registrar = poller.registrar();
     let (here, there) = unix_pair();
@@ -65,7 +65,7 @@ pub fn a_registrar_answers_as_the_poller_does<B: Backend>() {
     assert_silent(&mut poller);
 }
 
-/// A ready fd that another thread adds ends the wait under way, in each mode.
+/// If another thread adds a ready descriptor, a running wait ends, in each mode.
 pub fn an_add_by_another_thread_ends_a_wait<B: Backend>() {
     for interest in [Interest::READ, Interest::READ.edge(), Interest::READ.oneshot()] {
         let (here, there) = unix_pair();
@@ -77,7 +77,7 @@ pub fn an_add_by_another_thread_ends_a_wait<B: Backend>() {
     }
 }
 
-/// An fd that another thread adds, and that becomes ready later, ends the wait under way.
+/// A descriptor that another thread adds, and that becomes ready later, ends a running wait.
 pub fn an_fd_added_by_another_thread_is_watched<B: Backend>() {
     let (here, there) = unix_pair();
     let events = while_waiting::<B>(poller::<B, EventKind>(), |registrar| {
@@ -87,7 +87,7 @@ pub fn an_fd_added_by_another_thread_is_watched<B: Backend>() {
     assert_eq!(events, [client(&here)]);
 }
 
-/// A modify by another thread that makes an fd ready ends the wait under way, and so does re-arming a oneshot.
+/// A `modify` by another thread ends a running wait if it makes a descriptor ready or arms a oneshot again.
 pub fn a_modify_by_another_thread_ends_a_wait<B: Backend>() {
     let (here, there) = unix_pair();
     let idle = poller::<B, EventKind>();
@@ -109,8 +109,8 @@ pub fn a_modify_by_another_thread_ends_a_wait<B: Backend>() {
     }
 }
 
-/// A delete by another thread ends no wait, and nothing is told of the fd any more.
-pub fn a_delete_by_another_thread_ends_no_wait<B: Backend>() {
+/// A `delete` by another thread does not end a running wait, and the descriptor is not reported any more.
+pub fn a_delete_by_another_thread_does_not_end_a_wait<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let registrar = poller.registrar();
     let (here, there) = unix_pair();
@@ -127,8 +127,8 @@ pub fn a_delete_by_another_thread_ends_no_wait<B: Backend>() {
     });
 }
 
-/// An fd that another thread closes while the owner waits ends no wait, and nothing is told of it any more.
-pub fn a_close_by_another_thread_ends_no_wait<B: Backend>() {
+/// A descriptor that another thread closes does not end a running wait, and is not reported any more.
+pub fn a_close_by_another_thread_does_not_end_a_wait<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let (here, there) = unix_pair();
     poller.add(client(&here)).unwrap();
@@ -143,8 +143,8 @@ pub fn a_close_by_another_thread_ends_no_wait<B: Backend>() {
     });
 }
 
-/// A registrar outlives its poller: nothing panics, and nothing is closed under it.
-pub fn a_registrar_outlives_its_poller<B: Backend>() {
+/// A registrar may outlive its poller. Its calls still work, and close nothing.
+pub fn a_registrar_may_outlive_its_poller<B: Backend>() {
     let poller = poller::<B, EventKind>();
     let (here, there) = unix_pair();
     poller.add(client(&here)).unwrap();
@@ -167,7 +167,7 @@ pub fn a_registrar_outlives_its_poller<B: Backend>() {
     assert_eq!(drain_open(&here), 1);
 }
 
-/// The poller's fd is closed with the last of the poller and its registrars, and no sooner.
+/// The poller's descriptor is closed with the last of the poller and its registrars.
 pub fn the_last_registrar_closes_the_pollers_fd<B: Backend>() {
     isolated(|| {
         let open = || std::fs::read_dir("/dev/fd").unwrap().count();
@@ -183,8 +183,8 @@ pub fn the_last_registrar_closes_the_pollers_fd<B: Backend>() {
     });
 }
 
-/// Of threads that add the same fd at once one succeeds, and of those that delete it one: each time.
-pub fn one_of_several_threads_wins<B: Backend>() {
+/// If several threads add the same descriptor at once, one succeeds. If several delete it, one succeeds.
+pub fn one_of_several_racing_threads_succeeds<B: Backend>() {
     const THREADS: usize = 3;
     const ROUNDS: usize = 200;
     let mut poller = poller::<B, EventKind>();
@@ -226,8 +226,8 @@ pub fn one_of_several_threads_wins<B: Backend>() {
     assert_silent(&mut poller);
 }
 
-/// Several threads add, modify and delete at once while the owner waits: every call succeeds, every event is of a
-/// registration that was made, and what is left at the end is told of.
+/// Several threads add, modify and delete while the owner waits. All calls succeed, every event belongs to a
+/// registration, and the remaining registrations are reported.
 pub fn several_threads_register_while_the_owner_waits<B: Backend>() {
     const THREADS: u32 = 4;
     const TIME: Duration = Duration::from_millis(800);
@@ -293,9 +293,9 @@ pub fn several_threads_register_while_the_owner_waits<B: Backend>() {
     assert_eq!(told, left);
 }
 
-/// Workers share oneshots: the owner hands each event to some worker, which reads one byte and arms the fd again.
-/// No fd is in two hands at once, and no byte is left behind.
-pub fn workers_that_arm_oneshots_again_lose_nothing<B: Backend>() {
+/// Workers share oneshots: the owner passes each event to a worker, which reads one byte and arms the oneshot
+/// again. No two workers have the same descriptor at once, and no byte is left.
+pub fn workers_that_rearm_oneshots_lose_nothing<B: Backend>() {
     const WORKERS: usize = 3;
     const BYTES: usize = 200;
     for interest in [Interest::READ, Interest::READ | Interest::WRITE] {

@@ -13,8 +13,8 @@ use crate::interests::{directions, interests, modes};
 use crate::processes::isolated;
 use crate::{Backend, Kernel};
 
-/// An fd that nobody has registered is added.
-pub fn a_fresh_fd_is_added<B: Backend>() {
+/// `add` registers a descriptor that is not registered.
+pub fn a_new_fd_is_added<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let (here, mut there) = tcp_pair();
     let client = EventObject::client(here.as_raw_fd());
@@ -26,9 +26,9 @@ pub fn a_fresh_fd_is_added<B: Backend>() {
     assert!(event.is_readable() && !event.is_writable());
 }
 
-/// `add` watches for reading, level-triggered: an fd that is writable alone is not reported, one that has
-/// something to read again and again.
-pub fn add_is_for_reading_and_level_triggered<B: Backend>() {
+/// `add` watches for reading, level-triggered. A descriptor that is only writable is not reported. A descriptor
+/// with data is reported by each wait.
+pub fn add_watches_for_reading_level_triggered<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let (here, mut there) = unix_pair();
     poller.add(EventObject::server(here.as_raw_fd())).unwrap();
@@ -41,7 +41,7 @@ pub fn add_is_for_reading_and_level_triggered<B: Backend>() {
     assert_silent(&mut poller);
 }
 
-/// An fd that is ready when it is added is reported by the next wait, whatever the direction and the mode.
+/// A descriptor that is ready when it is added is reported by the next wait, in every direction and mode.
 pub fn an_fd_that_is_ready_is_reported_by_the_next_wait<B: Backend>() {
     let (here, _there) = ready_pair();
     let client = EventObject::client(here.as_raw_fd());
@@ -55,8 +55,8 @@ pub fn an_fd_that_is_ready_is_reported_by_the_next_wait<B: Backend>() {
     }
 }
 
-/// Each poller has its own registrations.
-pub fn an_fd_is_registered_with_each_poller_apart<B: Backend>() {
+/// Each poller has its own registrations. The same descriptor can be registered with several pollers.
+pub fn each_poller_has_its_own_registrations<B: Backend>() {
     let (mut one, mut two) = (poller::<B, EventKind>(), poller::<B, EventKind>());
     let (here, _there) = ready_pair();
     let client = EventObject::client(here.as_raw_fd());
@@ -71,7 +71,7 @@ pub fn an_fd_is_registered_with_each_poller_apart<B: Backend>() {
     assert_eq!(only_event(&mut two), client.with_generation(2));
 }
 
-/// Adding an fd that is registered is `AlreadyExists`, whatever it is added for and as.
+/// A second `add` of a descriptor fails with `AlreadyExists`, whatever its kind, generation and interest.
 pub fn adding_twice_is_already_exists<B: Backend>() {
     let (here, _there) = unix_pair();
     let client = EventObject::client(here.as_raw_fd());
@@ -90,8 +90,8 @@ pub fn adding_twice_is_already_exists<B: Backend>() {
     }
 }
 
-/// An fd that is added again keeps the word of its old registration.
-pub fn a_refused_add_leaves_the_old_word<B: Backend>() {
+/// A second `add` that fails leaves kind and generation of the registration unchanged.
+pub fn a_failed_add_keeps_the_old_kind_and_generation<B: Backend>() {
     for interest in directions() {
         let mut poller = poller::<B, EventKind>();
         let (here, _there) = ready_pair();
@@ -107,8 +107,8 @@ pub fn a_refused_add_leaves_the_old_word<B: Backend>() {
     }
 }
 
-/// An fd that is added again is watched for what it was, and for nothing else.
-pub fn a_refused_add_leaves_the_old_interest<B: Backend>() {
+/// A second `add` that fails leaves the watched directions unchanged.
+pub fn a_failed_add_keeps_the_old_interest<B: Backend>() {
     for old in directions() {
         for refused in directions() {
             let mut poller = poller::<B, EventKind>();
@@ -123,9 +123,9 @@ pub fn a_refused_add_leaves_the_old_interest<B: Backend>() {
     }
 }
 
-/// An fd that is added again stays in the mode that it was in; what has been reported may be so once more, but
-/// what is gone is not.
-pub fn a_refused_add_leaves_the_old_mode<B: Backend>() {
+/// A second `add` that fails leaves the mode unchanged. An edge with unread data may be reported once more, and
+/// data that was read is not.
+pub fn a_failed_add_keeps_the_old_mode<B: Backend>() {
     for old in modes(Interest::READ) {
         for refused in modes(Interest::READ) {
             let mut poller = poller::<B, EventKind>();
@@ -168,7 +168,7 @@ pub fn a_refused_add_leaves_the_old_mode<B: Backend>() {
     }
 }
 
-/// An fd and its dup are registrations of their own: both are reported, and one is deleted without the other.
+/// A descriptor and its duplicate are two registrations. Each is reported, and each is deleted by itself.
 pub fn an_fd_and_its_dup_are_two_registrations<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let (here, _there) = ready_pair();
@@ -188,8 +188,10 @@ pub fn an_fd_and_its_dup_are_two_registrations<B: Backend>() {
     assert_eq!(only_event(&mut poller), objects[0]);
 }
 
-/// A dup of the same open file that is put back on the number, after it was closed: `AlreadyExists` on epoll, whose
-/// registration has outlived the number; a new registration on a kqueue, whose has not.
+/// A registered number is closed, used by another file, and then refers to the first open file again (dup).
+///
+/// Linux: `add` fails with `AlreadyExists`, because the old registration still exists.
+/// macOS: `add` creates a new registration, because the old one ended when the number was closed.
 pub fn the_same_file_put_back_on_its_number_is_registered_on_epoll_only<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let (here, _there) = ready_pair();
@@ -214,8 +216,8 @@ pub fn the_same_file_put_back_on_its_number_is_registered_on_epoll_only<B: Backe
     assert_silent(&mut poller);
 }
 
-/// `modify` watches for the new directions and for no other, from whatever they were: narrower, wider or others.
-pub fn modify_changes_what_is_watched<B: Backend>() {
+/// `modify` replaces the watched directions, from every set of directions to every other.
+pub fn modify_changes_the_watched_directions<B: Backend>() {
     for old in directions() {
         for new in directions() {
             let mut poller = poller::<B, EventKind>();
@@ -247,7 +249,7 @@ pub fn modify_changes_what_is_watched<B: Backend>() {
     }
 }
 
-/// An fd that was narrowed to one direction and widened again is watched for both.
+/// A registration can be narrowed to one direction and widened to both again.
 pub fn interest_is_narrowed_and_widened_again<B: Backend>() {
     for narrow in [Interest::READ, Interest::WRITE] {
         for mode in modes(Interest::READ | Interest::WRITE) {
@@ -268,7 +270,7 @@ pub fn interest_is_narrowed_and_widened_again<B: Backend>() {
     }
 }
 
-/// `modify` changes kind and generation: what is reported from then on has the new ones.
+/// `modify` replaces kind and generation. Later events have the new ones.
 pub fn modify_changes_kind_and_generation<B: Backend>() {
     for interest in interests() {
         let mut poller = poller::<B, EventKind>();
@@ -284,8 +286,8 @@ pub fn modify_changes_kind_and_generation<B: Backend>() {
     }
 }
 
-/// What was ready under the old word, and not fetched yet, comes with the new one.
-pub fn what_was_ready_before_a_modify_comes_with_the_new_word<B: Backend>() {
+/// An event that was pending before a `modify` is reported with the new generation.
+pub fn after_modify_a_pending_event_has_the_new_generation<B: Backend>() {
     for interest in interests() {
         let mut poller = poller::<B, EventKind>();
         let (here, _there) = ready_pair();
@@ -296,8 +298,8 @@ pub fn what_was_ready_before_a_modify_comes_with_the_new_word<B: Backend>() {
     }
 }
 
-/// Modifying an fd that is not registered, or no longer, is `NotFound`, and registers nothing.
-pub fn modifying_what_is_not_registered_is_not_found<B: Backend>() {
+/// `modify` of a descriptor that is not registered fails with `NotFound`, and registers nothing.
+pub fn modifying_an_unregistered_fd_is_not_found<B: Backend>() {
     for interest in interests() {
         let mut poller = poller::<B, EventKind>();
         let (here, _there) = ready_pair();
@@ -313,9 +315,8 @@ pub fn modifying_what_is_not_registered_is_not_found<B: Backend>() {
     }
 }
 
-/// An fd that was deleted is not reported, though it is ready, in whichever directions it was watched; and it can
-/// be added again.
-pub fn a_deleted_fd_is_reported_no_more<B: Backend>() {
+/// A deleted descriptor is not reported, even if it is ready. It can be added again.
+pub fn a_deleted_fd_is_not_reported<B: Backend>() {
     for interest in interests() {
         let mut poller = poller::<B, EventKind>();
         let (here, _there) = ready_pair();
@@ -334,8 +335,8 @@ pub fn a_deleted_fd_is_reported_no_more<B: Backend>() {
     }
 }
 
-/// Deleting an fd that is not registered is `NotFound`.
-pub fn deleting_what_is_not_registered_is_not_found<B: Backend>() {
+/// `delete` of a descriptor that is not registered fails with `NotFound`.
+pub fn deleting_an_unregistered_fd_is_not_found<B: Backend>() {
     let poller = poller::<B, EventKind>();
     let (here, there) = unix_pair();
     assert_errno(poller.delete(here.as_raw_fd()), libc::ENOENT);
@@ -344,7 +345,7 @@ pub fn deleting_what_is_not_registered_is_not_found<B: Backend>() {
     poller.delete(here.as_raw_fd()).unwrap();
 }
 
-/// Deleting twice is `NotFound` the second time, whichever directions were watched.
+/// A second `delete` fails with `NotFound`, whichever directions were watched.
 pub fn deleting_twice_is_not_found<B: Backend>() {
     let (here, _there) = ready_pair();
     let client = EventObject::client(here.as_raw_fd());
@@ -363,9 +364,9 @@ pub fn deleting_twice_is_not_found<B: Backend>() {
     }
 }
 
-/// An event that a wait has returned stays in the caller's hands when its fd is deleted; one that a batch had no
-/// room for never comes.
-pub fn a_delete_keeps_back_what_was_not_fetched<B: Backend>() {
+/// An event that a wait has returned stays valid when its descriptor is deleted. An event that had no room in
+/// the batch is never reported.
+pub fn after_delete_a_pending_event_is_not_reported<B: Backend>() {
     let pairs = [ready_pair(), ready_pair(), ready_pair()];
     let mut poller: B::Poller<EventKind> = Poller::with_capacity(1).unwrap();
     for (here, _) in &pairs {
@@ -391,7 +392,7 @@ fn assert_bad_fd(poller: &impl Poller, fd: RawFd) {
     assert_errno(poller.delete(fd), libc::EBADF);
 }
 
-/// Every call with a negative fd is EBADF.
+/// Every call with a negative descriptor fails with EBADF.
 pub fn a_negative_fd_is_ebadf<B: Backend>() {
     let poller = poller::<B, EventKind>();
     for fd in [-1, -2, -100, i32::MIN + 1, i32::MIN] {
@@ -399,7 +400,7 @@ pub fn a_negative_fd_is_ebadf<B: Backend>() {
     }
 }
 
-/// Every call with an fd that was never opened is EBADF, and costs no memory for the numbers below it.
+/// Every call with a number that was never opened fails with EBADF. A large number costs no memory.
 pub fn an_fd_that_was_never_opened_is_ebadf<B: Backend>() {
     let poller = poller::<B, EventKind>();
     for fd in [i32::MAX, i32::MAX - 1, 1 << 30, 100_000_000] {
@@ -407,7 +408,7 @@ pub fn an_fd_that_was_never_opened_is_ebadf<B: Backend>() {
     }
 }
 
-/// Every call with an fd that is closed is EBADF, whether it was registered or not.
+/// Every call with a closed descriptor fails with EBADF, whether it was registered or not.
 pub fn a_closed_fd_is_ebadf<B: Backend>() {
     isolated(|| {
         let (here, _there) = ready_pair();
@@ -442,8 +443,8 @@ pub fn a_closed_fd_is_ebadf<B: Backend>() {
     });
 }
 
-/// An fd whose `add` failed is not registered: modifying and deleting it fails too, and it is not reported.
-pub fn a_failed_add_leaves_nothing_registered<B: Backend>() {
+/// After a failed `add`, `modify` and `delete` fail too, and nothing is reported.
+pub fn a_failed_add_registers_nothing<B: Backend>() {
     // No kernel polls a directory.
     let directory = File::open("/").unwrap();
     let mut poller = poller::<B, EventKind>();
@@ -466,8 +467,8 @@ pub fn a_failed_add_leaves_nothing_registered<B: Backend>() {
     assert_eq!(only_event(&mut poller), object);
 }
 
-/// Calls that fail leave what is registered besides as it is.
-pub fn failed_calls_leave_other_registrations_alone<B: Backend>() {
+/// Calls that fail do not change other registrations.
+pub fn failed_calls_do_not_change_other_registrations<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let (here, mut there) = unix_pair();
     let (idle, _peer) = unix_pair();

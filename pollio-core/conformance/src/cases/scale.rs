@@ -23,9 +23,9 @@ fn dups(fd: &impl std::os::fd::AsFd, wanted: usize) -> Vec<OwnedFd> {
     (0..wanted.min((allowed - SPARE) as usize)).map(|_| dup(fd)).collect()
 }
 
-/// Watched fds that are all ready, a thousand to as many as there can be, come from one wait, each of them once;
-/// beyond `MAX_EVENTS` the rest comes with the next.
-pub fn as_many_fds_as_there_can_be_are_told_of<B: Backend>() {
+/// A thousand ready descriptors, and as many as a process may open, are reported by one wait, each of them
+/// once. What exceeds `MAX_EVENTS` comes with the next wait.
+pub fn as_many_fds_as_a_process_may_open_are_reported<B: Backend>() {
     isolated(|| {
         let (here, _there) = ready_pair();
         for wanted in [1_000, 5_000, MAX_EVENTS + 500] {
@@ -56,9 +56,8 @@ pub fn as_many_fds_as_there_can_be_are_told_of<B: Backend>() {
     });
 }
 
-/// No wait returns more than `MAX_EVENTS`, however much is ready: the rest comes with the next ones, and nobody
-/// starves.
-pub fn no_more_than_max_events_come_from_one_wait<B: Backend>() {
+/// A wait returns at most `MAX_EVENTS` events. Later waits return the others, and none starves.
+pub fn a_wait_returns_at_most_max_events<B: Backend>() {
     isolated(|| {
         let (mut poller, (here, _there)) = (poller::<B, EventKind>(), ready_pair());
         let mut expected = HashSet::new();
@@ -102,8 +101,8 @@ fn told_in_turn(poller: &mut impl Poller, expected: &HashSet<EventObject>, waits
     assert!(missing == 0 && seen.len() == expected.len(), "{missing} starved of {}", expected.len());
 }
 
-/// Adding, modifying and deleting a hundred thousand times in random order: each call answers as a model says, and
-/// what is told of is what the model has registered and ready.
+/// A hundred thousand calls of `add`, `modify` and `delete` in random order give the results of a model. Waits
+/// report what the model has registered and ready.
 pub fn a_hundred_thousand_changes_agree_with_a_model<B: Backend>() {
     /// A registration: its stamp and its interest.
     type Model = BTreeMap<RawFd, (u32, Interest)>;

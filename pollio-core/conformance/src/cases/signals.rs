@@ -95,7 +95,7 @@ fn waits_its_time<B: Backend>(timeout: Duration) {
     assert!(start.elapsed() >= timeout && start.elapsed() < TIME_LIMIT);
 }
 
-/// A signal does not end a wait, with SA_RESTART or without: it goes on with the time that is left.
+/// A signal does not end a wait, with SA_RESTART or without. The wait goes on with the remaining time.
 pub fn a_signal_does_not_end_a_wait<B: Backend>() {
     isolated(|| {
         for restart in [false, true] {
@@ -107,8 +107,8 @@ pub fn a_signal_does_not_end_a_wait<B: Backend>() {
     });
 }
 
-/// A wait without end goes on through signals, until there is an event.
-pub fn a_signal_does_not_end_a_wait_without_end<B: Backend>() {
+/// A signal does not end a wait without a timeout. An event ends it.
+pub fn a_signal_does_not_end_a_wait_without_a_timeout<B: Backend>() {
     isolated(|| {
         for restart in [false, true] {
             handle(restart);
@@ -133,7 +133,7 @@ pub fn a_signal_does_not_end_a_wait_without_end<B: Backend>() {
     });
 }
 
-/// A wait that polls is not ended early, nor kept, by signals.
+/// A wait with a timeout of 0 reports what is ready, even if signals interrupt it.
 pub fn a_signal_does_not_disturb_a_wait_that_polls<B: Backend>() {
     isolated(|| {
         handle(false);
@@ -151,7 +151,7 @@ pub fn a_signal_does_not_disturb_a_wait_that_polls<B: Backend>() {
     });
 }
 
-/// A signal that is ignored does not end a wait.
+/// A signal that is ignored by default does not end a wait.
 pub fn an_ignored_signal_does_not_end_a_wait<B: Backend>() {
     isolated(|| {
         // Ignored by default.
@@ -161,8 +161,8 @@ pub fn an_ignored_signal_does_not_end_a_wait<B: Backend>() {
     });
 }
 
-/// In a storm of signals a wait ends when its time is up.
-pub fn a_wait_ends_in_a_storm_of_signals<B: Backend>() {
+/// A wait ends at its timeout, even if signals interrupt it all the time.
+pub fn a_wait_times_out_under_constant_signals<B: Backend>() {
     isolated(|| {
         handle(false);
         until_handled(50, || {
@@ -171,8 +171,8 @@ pub fn a_wait_ends_in_a_storm_of_signals<B: Backend>() {
     });
 }
 
-/// In a storm of signals no event is lost: each that becomes ready is reported, level, edge and oneshot.
-pub fn no_event_is_lost_in_a_storm_of_signals<B: Backend>() {
+/// Every event is reported, in each mode, even if signals interrupt the waits all the time.
+pub fn no_event_is_lost_under_constant_signals<B: Backend>() {
     isolated(|| {
         handle(false);
         for interest in [Interest::READ, Interest::READ.edge(), Interest::READ.oneshot()] {
@@ -212,8 +212,8 @@ pub fn no_event_is_lost_in_a_storm_of_signals<B: Backend>() {
     });
 }
 
-/// Signals do not disturb adding, modifying and deleting: each call is made, and once.
-pub fn a_signal_does_not_disturb_registering<B: Backend>() {
+/// Signals do not disturb `add`, `modify` and `delete`: each call takes effect once.
+pub fn signals_do_not_disturb_registering<B: Backend>() {
     isolated(|| {
         handle(false);
         let mut poller = poller::<B, EventKind>();
@@ -233,8 +233,8 @@ pub fn a_signal_does_not_disturb_registering<B: Backend>() {
     });
 }
 
-/// A process that is stopped while it waits goes on waiting when it is continued.
-pub fn a_wait_goes_on_after_the_process_was_stopped<B: Backend>() {
+/// A process is stopped during a wait and continued. The wait goes on.
+pub fn a_wait_continues_after_the_process_was_stopped<B: Backend>() {
     isolated(|| {
         let stop = |milliseconds: u32| {
             let id = std::process::id();

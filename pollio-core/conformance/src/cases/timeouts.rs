@@ -13,7 +13,7 @@ use crate::assertions::{TIME_LIMIT, within_time_limit};
 use crate::backend::poller;
 use crate::fds::{ready_pair, unix_pair};
 
-/// A time-out of 0 polls: the wait returns at once, with what is ready.
+/// A wait with a timeout of 0 returns at once, with the events that are ready.
 pub fn a_timeout_of_zero_returns_at_once<B: Backend>() {
     within_time_limit(|| {
         let mut poller = poller::<B, EventKind>();
@@ -71,20 +71,20 @@ fn blocks_until_ready<B: Backend>(timeout: Timeout) {
     });
 }
 
-/// -1 blocks until there is an event, and so does any other negative number.
+/// A wait with a negative timeout blocks until there is an event.
 pub fn a_negative_timeout_blocks<B: Backend>() {
     for timeout in [-1, -2, -1_000, i32::MIN + 1, i32::MIN] {
         blocks_until_ready::<B>(Timeout::Milliseconds(timeout));
     }
 }
 
-/// No time-out blocks until there is an event.
-pub fn no_timeout_blocks<B: Backend>() {
+/// `wait_into` without a timeout blocks until there is an event.
+pub fn a_wait_without_a_timeout_blocks<B: Backend>() {
     blocks_until_ready::<B>(Timeout::Duration(None));
 }
 
-/// An event ends a wait whose time is far from up.
-pub fn an_event_ends_a_wait_before_its_time<B: Backend>() {
+/// An event ends a wait long before its timeout.
+pub fn an_event_ends_a_wait_before_its_timeout<B: Backend>() {
     for seconds in [100, 100_000] {
         blocks_until_ready::<B>(Timeout::Milliseconds(seconds * 1_000));
         let timeout = Duration::from_secs(seconds as u64);
@@ -94,7 +94,8 @@ pub fn an_event_ends_a_wait_before_its_time<B: Backend>() {
     }
 }
 
-/// Time-outs that are longer than the kernel takes, up to the longest that there is, block until there is an event.
+/// A timeout that is longer than the kernel accepts, up to the longest `Duration`, blocks until there is an
+/// event.
 pub fn a_huge_timeout_blocks<B: Backend>() {
     blocks_until_ready::<B>(Timeout::Milliseconds(i32::MAX));
     let seconds = |seconds| Duration::from_secs(seconds);
@@ -116,8 +117,8 @@ pub fn a_huge_timeout_blocks<B: Backend>() {
     }
 }
 
-/// What is ready already is handed out at once, whatever the time-out.
-pub fn what_is_ready_is_handed_out_whatever_the_timeout<B: Backend>() {
+/// A descriptor that is ready already is reported at once, with every timeout.
+pub fn a_ready_fd_is_reported_at_once_with_any_timeout<B: Backend>() {
     within_time_limit(|| {
         let mut poller = poller::<B, EventKind>();
         let (here, _there) = ready_pair();
@@ -135,7 +136,7 @@ pub fn what_is_ready_is_handed_out_whatever_the_timeout<B: Backend>() {
     });
 }
 
-/// A wait is never shorter than its time-out, in milliseconds or parts of them, and then returns nothing.
+/// A wait without an event never returns before its timeout, in milliseconds or parts of one.
 pub fn a_wait_is_never_early<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let (idle, _peer) = unix_pair();
@@ -159,8 +160,8 @@ pub fn a_wait_is_never_early<B: Backend>() {
     }
 }
 
-/// A thousand waits of a tenth of a millisecond: none of them is early.
-pub fn a_thousand_short_waits_are_none_of_them_early<B: Backend>() {
+/// Of a thousand waits with a timeout of 100 µs, none returns early.
+pub fn a_thousand_short_waits_are_never_early<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let mut events: Vec<EventObject> = Vec::new();
     let timeout = Duration::from_micros(100);
@@ -171,7 +172,7 @@ pub fn a_thousand_short_waits_are_none_of_them_early<B: Backend>() {
     }
 }
 
-/// A time-out below a millisecond is kept: it is not rounded up to one.
+/// A timeout below a millisecond is not rounded up to a millisecond. Linux: this needs `epoll_pwait2`.
 pub fn a_timeout_below_a_millisecond_is_kept<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let mut events: Vec<EventObject> = Vec::new();
@@ -187,8 +188,8 @@ pub fn a_timeout_below_a_millisecond_is_kept<B: Backend>() {
     }
 }
 
-/// A short time-out is not a busy loop: the thread sleeps for most of it.
-pub fn a_short_timeout_is_no_busy_loop<B: Backend>() {
+/// A wait with a short timeout does not spin: the thread sleeps for most of it.
+pub fn a_short_timeout_does_not_spin<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let mut events: Vec<EventObject> = Vec::new();
     let cpu_time = || {
@@ -205,7 +206,7 @@ pub fn a_short_timeout_is_no_busy_loop<B: Backend>() {
     }
 }
 
-/// A time-out of one nanosecond blocks, if for a moment: it ends, and it is not for ever.
+/// A wait with a timeout of one nanosecond ends.
 pub fn a_timeout_of_a_nanosecond_ends<B: Backend>() {
     within_time_limit(|| {
         let mut poller = poller::<B, EventKind>();
@@ -217,8 +218,8 @@ pub fn a_timeout_of_a_nanosecond_ends<B: Backend>() {
     });
 }
 
-/// A wait whose time is up returns nothing: the vector that it was given is empty then, and keeps its room.
-pub fn a_wait_that_expires_returns_nothing<B: Backend>() {
+/// A wait that times out returns no events. `wait_into` clears the vector and keeps its capacity.
+pub fn a_wait_that_times_out_returns_no_events<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let (idle, _peer) = unix_pair();
     poller.add(EventObject::client(idle.as_raw_fd())).unwrap();
@@ -233,8 +234,8 @@ pub fn a_wait_that_expires_returns_nothing<B: Backend>() {
     }
 }
 
-/// `wait_into` clears, then fills, and says how many there are.
-pub fn wait_into_clears_then_fills<B: Backend>() {
+/// `wait_into` clears the vector, fills it, and returns the number of events.
+pub fn wait_into_clears_the_vector_first<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let pairs: Vec<_> = (0..4).map(|_| ready_pair()).collect();
     let mut events = vec![EventObject::server(1); 9];
@@ -246,7 +247,7 @@ pub fn wait_into_clears_then_fills<B: Backend>() {
     }
 }
 
-/// With room for one event, time-outs are as with room for many.
+/// A poller with a capacity of one has the same timeouts.
 pub fn a_capacity_of_one_has_the_same_timeouts<B: Backend>() {
     let mut poller: B::Poller<EventKind> = Poller::with_capacity(1).unwrap();
     let start = Instant::now();

@@ -39,8 +39,8 @@ fn not_woken(poller: &mut impl Poller) {
     assert!(elapsed >= Duration::from_millis(SILENCE_MS as u64), "woken after {elapsed:?}");
 }
 
-/// A wake before a wait ends it, and it alone.
-pub fn a_wake_before_a_wait_ends_it<B: Backend>() {
+/// A wake-up before a wait ends that wait, and no later one.
+pub fn a_wake_before_a_wait_ends_that_wait<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let waker = poller.waker().unwrap();
     not_woken(&mut poller);
@@ -51,8 +51,8 @@ pub fn a_wake_before_a_wait_ends_it<B: Backend>() {
     }
 }
 
-/// A wake during a wait ends it, one that waits for ever too.
-pub fn a_wake_during_a_wait_ends_it<B: Backend>() {
+/// A wake-up during a wait ends it, with and without a timeout.
+pub fn a_wake_during_a_wait_ends_that_wait<B: Backend>() {
     for timeout in [None, Some(TIME_LIMIT), Some(Duration::MAX)] {
         let mut poller = poller::<B, EventKind>();
         let waker = poller.waker().unwrap();
@@ -71,7 +71,7 @@ pub fn a_wake_during_a_wait_ends_it<B: Backend>() {
     }
 }
 
-/// A wake is used up by the wait that sees it, whatever its time-out.
+/// The wait that sees a wake-up uses it up, even if its timeout is 0.
 pub fn a_wake_is_used_up_by_a_wait_that_polls<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let waker = poller.waker().unwrap();
@@ -84,8 +84,8 @@ pub fn a_wake_is_used_up_by_a_wait_that_polls<B: Backend>() {
     woken(&mut poller);
 }
 
-/// A million wakes before a wait are one.
-pub fn a_million_wakes_are_one<B: Backend>() {
+/// A million wake-ups before a wait end one wait.
+pub fn a_million_wakes_end_one_wait<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let waker = poller.waker().unwrap();
     for _ in 0..2 {
@@ -97,8 +97,8 @@ pub fn a_million_wakes_are_one<B: Backend>() {
     }
 }
 
-/// All wakers of a poller, clones and those asked for later, are one.
-pub fn all_wakers_of_a_poller_are_one<B: Backend>() {
+/// All wakers of a poller, clones and later ones, share their wake-ups.
+pub fn all_wakers_of_a_poller_share_their_wake_ups<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let wakers = [poller.waker().unwrap(), poller.waker().unwrap()];
     let wakers = [wakers[0].clone(), wakers[1].clone(), wakers[0].clone()];
@@ -116,7 +116,7 @@ pub fn all_wakers_of_a_poller_are_one<B: Backend>() {
     woken(&mut poller);
 }
 
-/// A waker of one poller wakes no other.
+/// A waker wakes its own poller only.
 pub fn a_waker_wakes_no_other_poller<B: Backend>() {
     let mut one = poller::<B, EventKind>();
     let mut two = poller::<B, EventKind>();
@@ -129,8 +129,8 @@ pub fn a_waker_wakes_no_other_poller<B: Backend>() {
     woken(&mut two);
 }
 
-/// Threads wake through clones of one waker.
-pub fn many_threads_wake<B: Backend>() {
+/// Several threads can wake through clones of one waker.
+pub fn many_threads_can_wake<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let waker = poller.waker().unwrap();
     for _ in 0..20 {
@@ -147,7 +147,7 @@ pub fn many_threads_wake<B: Backend>() {
     }
 }
 
-/// A wake is never an event, with roles that have every tag too, whose words have room for the waker's.
+/// A wake-up is never returned as an event, even if the kind has all 256 tags, including the waker's.
 pub fn a_wake_is_never_an_event<B: Backend>() {
     let mut poller: B::Poller<u8> = poller::<B, u8>();
     let waker = poller.waker().unwrap();
@@ -167,8 +167,9 @@ pub fn a_wake_is_never_an_event<B: Backend>() {
     }
 }
 
-/// No registration can have the waker's word: fd -1 is EBADF, whatever the role, and the waker goes on working.
-pub fn the_wakers_word_cannot_be_registered<B: Backend>() {
+/// No registration can have the waker's user data: every call with the descriptor -1 fails with EBADF. The
+/// waker still works afterwards.
+pub fn the_wakers_user_data_cannot_be_registered<B: Backend>() {
     let mut poller: B::Poller<u8> = poller::<B, u8>();
     let waker = poller.waker().unwrap();
     let registrar = poller.registrar();
@@ -194,8 +195,9 @@ pub fn the_wakers_word_cannot_be_registered<B: Backend>() {
     }
 }
 
-/// The waker has no number that an fd could have: every small fd is registered and deleted beside it.
-pub fn a_waker_is_no_fd_of_the_callers<B: Backend>() {
+/// The waker does not clash with a descriptor of the program: every small descriptor is registered and deleted
+/// beside it.
+pub fn a_waker_does_not_clash_with_small_fds<B: Backend>() {
     isolated(|| {
         let mut poller = poller::<B, EventKind>();
         let waker = poller.waker().unwrap();
@@ -221,8 +223,8 @@ pub fn a_waker_is_no_fd_of_the_callers<B: Backend>() {
     });
 }
 
-/// A wake beside ready events loses neither, with room for both and with room for one.
-pub fn a_wake_beside_ready_events_loses_neither<B: Backend>() {
+/// A wake-up and ready events are both seen, even if the batch has room for one.
+pub fn a_wake_and_ready_events_are_both_seen<B: Backend>() {
     for capacity in [1, 2, 16] {
         let mut poller: B::Poller<EventKind> = Poller::with_capacity(capacity).unwrap();
         let waker = poller.waker().unwrap();
@@ -257,8 +259,9 @@ fn not_woken_within(poller: &mut impl Poller, milliseconds: i32) {
     assert!(start.elapsed() >= Duration::from_millis(milliseconds as u64), "woken");
 }
 
-/// Hot fds do not starve a wake: with batches of one it is seen within a few waits.
-pub fn a_wake_is_not_starved_by_hot_fds<B: Backend>() {
+/// Descriptors that are always ready do not starve a wake-up: with batches of one it is seen within a few
+/// waits.
+pub fn busy_fds_do_not_starve_a_wake<B: Backend>() {
     let mut poller: B::Poller<EventKind> = Poller::with_capacity(1).unwrap();
     let waker = poller.waker().unwrap();
     let pairs: Vec<_> = (0..4).map(|_| unix_pair()).collect();
@@ -276,8 +279,8 @@ pub fn a_wake_is_not_starved_by_hot_fds<B: Backend>() {
     }
 }
 
-/// A waker outlives its poller: then it does nothing, and closes nothing.
-pub fn a_waker_outlives_its_poller<B: Backend>() {
+/// A waker may outlive its poller. It then does nothing, and closes no descriptor of the program.
+pub fn a_waker_may_outlive_its_poller<B: Backend>() {
     let poller = poller::<B, EventKind>();
     let waker = poller.waker().unwrap();
     waker.wake().unwrap();
@@ -293,8 +296,8 @@ pub fn a_waker_outlives_its_poller<B: Backend>() {
     assert_eq!(drain_open(&here), 4);
 }
 
-/// A waker costs one fd on epoll and none on a kqueue, from the first on, and gives it back.
-pub fn a_waker_costs_one_fd_on_epoll_and_none_on_kqueue<B: Backend>() {
+/// All wakers of a poller together use one descriptor on Linux and none on macOS. The last of them closes it.
+pub fn a_waker_uses_one_fd_on_epoll_and_none_on_kqueue<B: Backend>() {
     isolated(|| {
         let before = open_fds();
         let poller = poller::<B, EventKind>();
@@ -312,8 +315,8 @@ pub fn a_waker_costs_one_fd_on_epoll_and_none_on_kqueue<B: Backend>() {
     });
 }
 
-/// A wake from a signal handler ends the wait, whichever thread the handler runs on.
-pub fn a_wake_from_a_signal_handler_ends_the_wait<B: Backend>() {
+/// A wake-up in a signal handler ends the wait, on every thread that the handler may run on.
+pub fn a_wake_in_a_signal_handler_ends_the_wait<B: Backend>() {
     isolated(|| {
         let mut poller = poller::<B, EventKind>();
         let waker = poller.waker().unwrap();
@@ -345,8 +348,9 @@ pub fn a_wake_from_a_signal_handler_ends_the_wait<B: Backend>() {
     });
 }
 
-/// An `Arc` of a waker is a `std::task::Waker`: woken by value and by reference, cloned and dropped.
-pub fn a_waker_is_a_task_waker<B: Backend>()
+/// An `Arc` of a waker is a `std::task::Waker`: it wakes by value and by reference, and can be cloned and
+/// dropped.
+pub fn an_arc_of_a_waker_is_a_task_waker<B: Backend>()
 where
     WakerOf<B>: task::Wake,
 {
@@ -364,8 +368,8 @@ where
     not_woken(&mut poller);
 }
 
-/// No wake-up is lost where waiter and wakers run against each other: what was published before a wake is seen
-/// after the wait that it ends.
+/// No wake-up is lost when waiter and wakers race: the waiter sees what was published before the wake-up that
+/// ends its wait.
 pub fn no_wake_up_is_lost_under_stress<B: Backend>() {
     // One alone has nobody whose next wake-up would hide that one was lost.
     for wakers in [1, 3] {
