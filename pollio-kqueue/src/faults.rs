@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use pollio_conformance::processes::isolated;
-use pollio_core::backend::WAKE_WORD;
+use pollio_core::backend::WAKER_USER_DATA;
 use pollio_core::{EventObject, Interest, Poller, Readiness};
 use pollio_kqueue_emulation::{control, kevent};
 use proptest::prelude::*;
@@ -489,7 +489,7 @@ fn any_event(object: EventObject) -> impl Strategy<Value = [u64; 6]> {
     let word = object.encode();
     let words = prop_oneof![
         Just(word),
-        Just(WAKE_WORD),
+        Just(WAKER_USER_DATA),
         (0..64u32).prop_map(move |bit| word ^ (1 << bit)),
         any::<u64>()
     ];
