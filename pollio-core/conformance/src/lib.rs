@@ -1,8 +1,11 @@
-//! Every promise of [`pollio_core::Poller`], stated once and run on every backend.
+//! A conformance suite for [`pollio_core::Poller`]: it states every promise once, and runs on every backend.
 //!
-//! A backend's unit tests name themselves a [`Backend`] and call [`suite!`]; each case then is a test of
-//! theirs. A case is a generic function in [`cases`]; the list in [`suite!`] is the suite's table of contents,
-//! and a test of this crate holds the two together.
+//! A backend implements [`Backend`] in its unit tests and calls [`suite!`]. Each case then becomes a test of the
+//! backend. A case is a generic function in [`cases`]. The list in [`suite!`] is the table of contents, and a test of
+//! this crate compares it with the functions.
+//!
+//! Some cases use the word ghost. On Linux, a registration outlives its closed descriptor while a duplicate of the
+//! descriptor is open, and reports events with the closed number. Such a registration is a ghost.
 #![cfg(any(target_os = "linux", target_os = "macos"))]
 
 pub mod assertions;
@@ -16,10 +19,7 @@ pub mod threads;
 
 pub use backend::{Backend, Kernel};
 
-/// Makes each case a test of the calling module, on the [`Backend`] given.
-///
-/// The list is the table of contents: for each module of [`cases`], its cases. `tests/complete.rs` holds it
-/// against the source.
+/// Makes each case a test of the calling module, run on the given [`Backend`].
 #[macro_export]
 macro_rules! suite {
     ($Backend:ty) => {

@@ -1,4 +1,4 @@
-//! Reading and writing watched at once: one event a registration.
+//! Both directions watched at once: one event per registration.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -9,10 +9,10 @@ use pollio_core::{EventKind, EventObject, Interest, Poller, Readiness};
 
 use crate::assertions::{assert_silent, next_events, only_event};
 use crate::backend::poller;
-use crate::fds::{drain_open, fill, unix_pair};
+use crate::fds::{drain_open, fill, replace, unix_pair};
+use crate::interests::both;
 use crate::{Backend, Kernel};
 
-const BOTH: fn() -> Interest = || Interest::READ | Interest::WRITE;
 const BITS: Readiness = Readiness::READABLE.union(Readiness::WRITABLE);
 
 fn client(stream: &UnixStream) -> EventObject {
@@ -23,7 +23,7 @@ fn send(mut stream: &UnixStream) {
     stream.write_all(b"x").unwrap();
 }
 
-/// A pair whose first end is readable and writable as asked.
+/// Creates a pair whose first end is readable, writable, both or neither.
 fn pair(readable: bool, writable: bool) -> (UnixStream, UnixStream) {
     let (here, there) = unix_pair();
     if readable {
@@ -37,7 +37,7 @@ fn pair(readable: bool, writable: bool) -> (UnixStream, UnixStream) {
 
 /// A descriptor that is readable and writable is one event with both bits, in each mode.
 pub fn both_directions_are_one_event_with_both_bits<B: Backend>() {
-    for interest in [BOTH(), BOTH().edge(), BOTH().oneshot()] {
+    for interest in [both(), both().edge(), both().oneshot()] {
         let mut poller = poller::<B, EventKind>();
         let (here, _there) = pair(true, true);
         poller.add_with(client(&here), interest).unwrap();
@@ -51,7 +51,7 @@ pub fn one_ready_direction_sets_one_bit<B: Backend>() {
     for (readable, writable) in [(true, false), (false, true)] {
         let mut poller = poller::<B, EventKind>();
         let (here, _there) = pair(readable, writable);
-        poller.add_with(client(&here), BOTH()).unwrap();
+        poller.add_with(client(&here), both()).unwrap();
         let event = only_event(&mut poller);
         assert_eq!((event.is_readable(), event.is_writable()), (readable, writable));
     }
@@ -66,7 +66,7 @@ pub fn no_registration_comes_twice_in_a_batch<B: Backend>() {
     for index in 0..120 {
         let (readable, writable) = (index % 2 == 0, index % 3 == 0);
         let (here, there) = pair(readable, writable);
-        poller.add_with(client(&here), BOTH()).unwrap();
+        poller.add_with(client(&here), both()).unwrap();
         if readable || writable {
             expected.insert(here.as_raw_fd(), (readable, writable));
         }
@@ -77,7 +77,7 @@ pub fn no_registration_comes_twice_in_a_batch<B: Backend>() {
         poller.wait_into(&mut events, None).unwrap();
         let seen: HashMap<RawFd, (bool, bool)> =
             events.iter().map(|e| (e.fd, (e.is_readable(), e.is_writable()))).collect();
-        assert_eq!(seen.len(), events.len(), "one came twice: {events:?}");
+        assert_eq!(seen.len(), events.len(), "a registration came twice: {events:?}");
         assert_eq!(seen, expected);
     }
 }
@@ -87,7 +87,7 @@ pub fn no_registration_comes_twice_in_a_batch<B: Backend>() {
 pub fn each_wait_reports_current_readiness<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let (here, there) = pair(false, false);
-    poller.add_with(client(&here), BOTH()).unwrap();
+    poller.add_with(client(&here), both()).unwrap();
     let crowd: Vec<_> = (0..8).map(|_| pair(true, true)).collect();
     let mut events = Vec::new();
     for round in 0..24usize {
@@ -96,7 +96,7 @@ pub fn each_wait_reports_current_readiness<B: Backend>() {
         }
         let beside = &crowd[..round % crowd.len()];
         for (stream, _) in beside {
-            poller.add_with(client(stream), BOTH()).unwrap();
+            poller.add_with(client(stream), both()).unwrap();
         }
         let (readable, writable) = (round % 2 == 0, round % 3 == 0);
         if readable {
@@ -121,7 +121,7 @@ pub fn each_wait_reports_current_readiness<B: Backend>() {
 pub fn a_batch_of_one_delivers_the_other_bit_with_the_next_wait<B: Backend>() {
     let mut poller: B::Poller<EventKind> = Poller::with_capacity(1).unwrap();
     let (here, _there) = pair(true, true);
-    poller.add_with(client(&here), BOTH()).unwrap();
+    poller.add_with(client(&here), both()).unwrap();
     for _ in 0..4 {
         let mut seen = Readiness::default();
         for _ in 0..2 {
@@ -129,11 +129,11 @@ pub fn a_batch_of_one_delivers_the_other_bit_with_the_next_wait<B: Backend>() {
         }
         assert_eq!(seen, BITS, "level");
     }
-    poller.modify(client(&here), BOTH().edge()).unwrap();
+    poller.modify(client(&here), both().edge()).unwrap();
     let mut seen = only_event(&mut poller).readiness();
     if seen != BITS {
         let second = only_event(&mut poller).readiness();
-        assert_ne!(second, seen, "an edge is told of once");
+        assert_ne!(second, seen, "an edge is reported once");
         seen |= second;
     }
     assert_eq!(seen, BITS, "edge");
@@ -147,7 +147,7 @@ pub fn small_batches_lose_no_direction<B: Backend>() {
         for edge in [false, true] {
             let mut poller: B::Poller<EventKind> = Poller::with_capacity(capacity).unwrap();
             let pairs: Vec<_> = (0..6).map(|index| pair(index != 0, index != 1)).collect();
-            let interest = if edge { BOTH().edge() } else { BOTH() };
+            let interest = if edge { both().edge() } else { both() };
             for (here, _) in &pairs {
                 poller.add_with(client(here), interest).unwrap();
             }
@@ -157,7 +157,7 @@ pub fn small_batches_lose_no_direction<B: Backend>() {
                 assert!(events.len() <= capacity, "{events:?}");
                 for event in &events {
                     let twice = events.iter().filter(|other| other.fd == event.fd).count() > 1;
-                    assert!(!twice, "one came twice: {events:?}");
+                    assert!(!twice, "a registration came twice: {events:?}");
                     seen.entry(event.fd).or_default().push(event.readiness());
                 }
             }
@@ -171,9 +171,9 @@ pub fn small_batches_lose_no_direction<B: Backend>() {
                 };
                 assert_eq!(all, expected, "fd {index}, capacity {capacity}, edge {edge}");
                 if edge {
-                    let told: usize = bits.iter().map(|b| usize::from(*b == BITS) + 1).sum();
+                    let reported: usize = bits.iter().map(|b| usize::from(*b == BITS) + 1).sum();
                     let once = if expected == BITS { 2 } else { 1 };
-                    assert_eq!(told, once, "fd {index}, capacity {capacity}: {bits:?}");
+                    assert_eq!(reported, once, "fd {index}, capacity {capacity}: {bits:?}");
                 }
             }
             if edge {
@@ -210,7 +210,7 @@ pub fn a_direction_that_is_no_longer_watched_is_silent<B: Backend>() {
     for mode in [|interest: Interest| interest, Interest::edge, Interest::oneshot] {
         let mut poller = poller::<B, EventKind>();
         let (here, there) = pair(false, true);
-        poller.add_with(client(&here), mode(BOTH())).unwrap();
+        poller.add_with(client(&here), mode(both())).unwrap();
         assert!(only_event(&mut poller).is_writable());
         poller.modify(client(&here), mode(Interest::READ)).unwrap();
         assert_silent(&mut poller);
@@ -218,7 +218,7 @@ pub fn a_direction_that_is_no_longer_watched_is_silent<B: Backend>() {
         let event = only_event(&mut poller);
         assert!(event.is_readable() && !event.is_writable(), "{event:?}");
 
-        poller.modify(client(&here), mode(BOTH())).unwrap();
+        poller.modify(client(&here), mode(both())).unwrap();
         assert_eq!(only_event(&mut poller).readiness(), BITS);
 
         poller.modify(client(&here), mode(Interest::WRITE)).unwrap();
@@ -239,10 +239,10 @@ pub fn modify_changes_the_generation_of_both_directions_together<B: Backend>() {
     for mode in [|interest: Interest| interest, Interest::edge, Interest::oneshot] {
         let mut poller = poller::<B, EventKind>();
         let (here, _there) = pair(true, true);
-        poller.add_with(client(&here), mode(BOTH())).unwrap();
+        poller.add_with(client(&here), mode(both())).unwrap();
         for generation in 1..5 {
             let server = EventObject::server(here.as_raw_fd()).with_generation(generation);
-            poller.modify(server, mode(BOTH())).unwrap();
+            poller.modify(server, mode(both())).unwrap();
             let event = only_event(&mut poller);
             assert_eq!((event, event.readiness()), (server, BITS));
         }
@@ -254,8 +254,8 @@ pub fn an_fd_and_its_dup_are_two_events<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let (here, _there) = pair(true, true);
     let twin = here.try_clone().unwrap();
-    poller.add_with(client(&here), BOTH()).unwrap();
-    poller.add_with(client(&twin), BOTH()).unwrap();
+    poller.add_with(client(&here), both()).unwrap();
+    poller.add_with(client(&twin), both()).unwrap();
     let mut events = next_events(&mut poller);
     events.sort_by_key(|event| event.fd);
     let mut expected = [client(&here), client(&twin)];
@@ -272,13 +272,12 @@ pub fn a_ghost_is_not_merged_with_its_numbers_new_owner<B: Backend>() {
     let number = here.as_raw_fd();
     let (other, _other_peer) = pair(true, false);
     let ghost = EventObject::client(number).with_generation(1);
-    poller.add_with(ghost, BOTH()).unwrap();
+    poller.add_with(ghost, both()).unwrap();
     let keeps_it_alive = here.try_clone().unwrap();
-    // The number changes hands without being free in between, so that no other thread can take it.
     let mut here = std::os::fd::OwnedFd::from(here);
-    rustix::io::dup2(&other, &mut here).unwrap();
+    replace(&mut here, &other);
     let owner = EventObject::client(number).with_generation(2);
-    poller.add_with(owner, BOTH()).unwrap();
+    poller.add_with(owner, both()).unwrap();
 
     let mut events = next_events(&mut poller);
     events.sort_by_key(|event| event.generation());

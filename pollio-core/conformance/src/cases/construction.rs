@@ -1,4 +1,4 @@
-//! Making a poller: what it costs, and what it is.
+//! Creating a poller.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -24,7 +24,7 @@ pub fn a_new_poller_is_silent<B: Backend>() {
 /// A poller uses one descriptor, and closes it on drop.
 pub fn a_poller_uses_one_fd<B: Backend>() {
     isolated(|| {
-        // What a process opens once and for all is open now.
+        // Opens what the process opens once, such as the descriptors of the emulation.
         drop(poller::<B, EventKind>());
         let before = open_fds();
         let poller = poller::<B, EventKind>();
@@ -37,7 +37,7 @@ pub fn a_poller_uses_one_fd<B: Backend>() {
 /// A program that the process starts gets none of the descriptors that a poller opened.
 pub fn a_pollers_fds_are_closed_on_exec<B: Backend>() {
     isolated(|| {
-        // Numbers that the started program does not use for itself.
+        // Takes the low numbers, which the started program uses for its own files.
         let low: Vec<File> = (0..50).map(|_| File::open("/dev/null").unwrap()).collect();
         let highest = low.iter().map(AsRawFd::as_raw_fd).max().unwrap();
         let poller = poller::<B, EventKind>();
@@ -51,7 +51,7 @@ pub fn a_pollers_fds_are_closed_on_exec<B: Backend>() {
         };
         let mut range = highest + 1..=kept.as_raw_fd();
         assert!(range.contains(&poller.as_raw_fd()));
-        assert!(open_there(kept.as_raw_fd()), "what is not marked is kept");
+        assert!(open_there(kept.as_raw_fd()), "a descriptor without close-on-exec is inherited");
         let open: Vec<RawFd> =
             range.by_ref().filter(|fd| *fd != kept.as_raw_fd() && open_there(*fd)).collect();
         assert!(open.is_empty(), "{open:?}; the poller is {poller:?}");
@@ -65,7 +65,7 @@ pub fn a_pollers_fds_are_closed_on_exec<B: Backend>() {
 /// The failed calls leak nothing. With one descriptor free, both work.
 pub fn with_no_fd_left_a_new_poller_is_emfile<B: Backend>() {
     isolated(|| {
-        // What a process opens once and for all is open now.
+        // Opens what the process opens once, such as the descriptors of the emulation.
         let existing = poller::<B, EventKind>();
         let (_, hard) = Resource::NOFILE.get().unwrap();
         Resource::NOFILE.set(64, hard).unwrap();
@@ -76,7 +76,7 @@ pub fn with_no_fd_left_a_new_poller_is_emfile<B: Backend>() {
         };
         let mut files = Vec::new();
         fill(&mut files);
-        // The listing takes one.
+        // Listing the open descriptors needs one.
         files.pop();
         let full = open_fds();
         fill(&mut files);
@@ -90,7 +90,7 @@ pub fn with_no_fd_left_a_new_poller_is_emfile<B: Backend>() {
             }
         }
         files.pop();
-        assert_eq!(open_fds(), full, "refused, and leaked nothing");
+        assert_eq!(open_fds(), full, "a failed call leaked a descriptor");
         let mut poller = poller::<B, EventKind>();
         assert_silent(&mut poller);
         drop(poller);
@@ -111,7 +111,7 @@ pub fn a_hundred_thousand_pollers_leak_no_fd<B: Backend>() {
             let poller = poller::<B, EventKind>();
             poller.add(client).unwrap();
             drop(poller);
-            // Slow kernels make fewer.
+            // A slow kernel creates fewer.
             if start.elapsed() > Duration::from_secs(3) {
                 break;
             }
@@ -140,7 +140,7 @@ pub fn fd_0_works_like_any_other<B: Backend>() {
         drop(first);
         let mut zero: OwnedFd = File::open("/dev/null").unwrap().into();
         while zero.as_raw_fd() != 0 {
-            // It is the poller's no more, or never was.
+            // The lowest free number was another one. Keeps it open.
             std::mem::forget(zero);
             zero = File::open("/dev/null").unwrap().into();
         }

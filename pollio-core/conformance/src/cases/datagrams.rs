@@ -1,4 +1,4 @@
-//! Datagrams.
+//! Datagram sockets.
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, UdpSocket};
@@ -17,7 +17,7 @@ fn socket() -> UdpSocket {
     socket
 }
 
-/// Two sockets that send to one another.
+/// Creates two sockets that send to each other.
 fn pair() -> (UdpSocket, UdpSocket) {
     let (one, two) = (socket(), socket());
     one.connect(two.local_addr().unwrap()).unwrap();
@@ -25,13 +25,15 @@ fn pair() -> (UdpSocket, UdpSocket) {
     (one, two)
 }
 
-/// A socket connected to a port that nobody has. A socket that is connected elsewhere keeps the number out of other
-/// cases' hands: it takes datagrams from one address only, and the kernel refuses all others.
+/// Creates a socket whose datagrams are refused, and the socket that refuses them.
+///
+/// The second socket is connected to another address, so the kernel refuses datagrams from the first. It holds the
+/// port, so no other case can use it.
 fn refused() -> (UdpSocket, UdpSocket) {
-    let (one, nobody) = (socket(), socket());
-    one.connect(nobody.local_addr().unwrap()).unwrap();
-    nobody.connect((Ipv4Addr::LOCALHOST, 9)).unwrap();
-    (one, nobody)
+    let (one, refusing) = (socket(), socket());
+    one.connect(refusing.local_addr().unwrap()).unwrap();
+    refusing.connect((Ipv4Addr::LOCALHOST, 9)).unwrap();
+    (one, refusing)
 }
 
 fn client(fd: &impl AsRawFd) -> EventObject {
@@ -78,7 +80,7 @@ pub fn ten_datagrams_are_one_event<B: Backend>() {
 pub fn a_refused_datagram_is_reported<B: Backend>() {
     for interest in [Interest::READ, Interest::READ | Interest::WRITE] {
         let mut poller = poller::<B, EventKind>();
-        let (one, _nobody) = refused();
+        let (one, _refusing) = refused();
         poller.add_with(client(&one), interest).unwrap();
         one.send(b"x").unwrap();
         let event = wait_until(&mut poller, EventObject::is_readable);
@@ -93,7 +95,7 @@ pub fn a_refused_datagram_is_reported<B: Backend>() {
 
 /// A loop that looks only at `is_readable` gets to the error of a refused datagram.
 pub fn a_loop_that_only_reads_gets_to_the_error_of_a_datagram<B: Backend>() {
-    let (one, _nobody) = refused();
+    let (one, _refusing) = refused();
     one.send(b"x").unwrap();
     let error = one_bit_loop::<B, _>(&one, Interest::READ, EventObject::is_readable, || {
         one.recv(&mut [0; 8]).err().filter(|error| error.kind() != ErrorKind::WouldBlock)
@@ -103,7 +105,7 @@ pub fn a_loop_that_only_reads_gets_to_the_error_of_a_datagram<B: Backend>() {
 
 /// A loop that looks only at `is_writable` gets to the error of a refused datagram.
 pub fn a_loop_that_only_writes_gets_to_the_error_of_a_datagram<B: Backend>() {
-    let (one, _nobody) = refused();
+    let (one, _refusing) = refused();
     one.send(b"x").unwrap();
     let error =
         one_bit_loop::<B, _>(&one, Interest::WRITE, EventObject::is_writable, || one.send(b"x").err());
@@ -115,7 +117,7 @@ pub fn a_loop_that_only_writes_gets_to_the_error_of_a_datagram<B: Backend>() {
 /// If the sender is connected, it becomes writable when the receiver has taken a datagram. If it is not connected,
 /// it is always writable, and each send would block: watching it for writing spins.
 pub fn an_unconnected_unix_socket_is_writable_while_its_receiver_is_full_on_epoll<B: Backend>() {
-    if needs_epoll::<B>("the queue of Linux's Unix sockets") {
+    if needs_epoll::<B>("macOS has other queues for Unix datagrams") {
         return;
     }
     let directory = tempfile::tempdir().unwrap();

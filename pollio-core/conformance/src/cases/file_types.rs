@@ -1,4 +1,4 @@
-//! Kinds of file: which can be watched, and what is said of those that cannot.
+//! File types: which of them can be watched, and the errors of the others.
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};
@@ -11,7 +11,7 @@ use crate::backend::poller;
 use crate::interests::{directions, interests};
 use crate::{Backend, Kernel};
 
-/// Asserts that `file` cannot be watched, and leaves nothing behind.
+/// Asserts that watching `file` fails with `errno`, and registers nothing.
 #[track_caller]
 fn assert_refused<B: Backend>(file: &impl AsRawFd, errno: i32) {
     let mut poller = poller::<B, EventKind>();
@@ -19,7 +19,7 @@ fn assert_refused<B: Backend>(file: &impl AsRawFd, errno: i32) {
     for interest in interests() {
         assert_errno(poller.add_with(object, interest), errno);
     }
-    // epoll looks at the file before it looks for a registration.
+    // epoll checks the file before it looks for a registration.
     let unregistered = if B::KERNEL == Kernel::Epoll { errno } else { libc::ENOENT };
     assert_errno(poller.modify(object, Interest::READ), unregistered);
     assert_errno(poller.delete(object.fd), unregistered);
@@ -92,7 +92,7 @@ pub fn a_poller_cannot_watch_itself<B: Backend>() {
     for interest in directions() {
         assert_errno(poller.add_with(itself, interest), libc::EINVAL);
     }
-    // epoll refuses itself before it looks for a registration.
+    // epoll checks for itself before it looks for a registration.
     let errno = if B::KERNEL == Kernel::Epoll { libc::EINVAL } else { libc::ENOENT };
     assert_errno(poller.modify(itself, Interest::READ), errno);
     assert_errno(poller.delete(itself.fd), errno);

@@ -1,4 +1,4 @@
-//! Processes: what a child has of its parent's poller. (That exec closes a poller's fds: see `construction`.)
+//! Child processes that have copies of a poller's descriptors.
 
 use std::io::Write;
 use std::os::fd::AsRawFd;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
-use pollio_core::{EventKind, EventObject, Poller};
+use pollio_core::{EventKind, EventObject, Poller, Register};
 
 use crate::assertions::{TIME_LIMIT, assert_silent, only_event};
 use crate::backend::{does_not_apply, needs_epoll, poller};
@@ -20,7 +20,7 @@ use crate::{Backend, Kernel};
 /// descriptors.
 pub fn a_forked_child_that_drops_the_poller_does_not_change_the_parents<B: Backend>() {
     let kernels = [Kernel::EmulatedKqueue];
-    if does_not_apply::<B>(&kernels, "it lives in the process, with threads that a fork does not copy") {
+    if does_not_apply::<B>(&kernels, "it has threads, which a fork does not copy") {
         return;
     }
     isolated(|| {
@@ -29,11 +29,11 @@ pub fn a_forked_child_that_drops_the_poller_does_not_change_the_parents<B: Backe
         let (here, mut there) = unix_pair();
         let client = EventObject::client(here.as_raw_fd());
         poller.add(client).unwrap();
-        // SAFETY: the child closes fds and ends; it takes no lock that another thread may have had.
+        // SAFETY: the child only closes descriptors and exits. It takes no lock that another thread may hold.
         match unsafe { fork() }.unwrap() {
             ForkResult::Child => {
                 drop((poller, waker, registrar, here, there));
-                // SAFETY: it ends the process, and runs nothing of it.
+                // SAFETY: `_exit` ends the process, and runs no code of it.
                 unsafe { libc::_exit(0) }
             }
             ForkResult::Parent { child } => {
@@ -51,21 +51,15 @@ pub fn a_forked_child_that_drops_the_poller_does_not_change_the_parents<B: Backe
         there.write_all(b"x").unwrap();
         assert_eq!(only_event(&mut poller), client);
         poller.delete(client.fd).unwrap();
-        registrar_works::<B>(&mut poller, client);
+        poller.registrar().add(client).unwrap();
+        assert_eq!(only_event(&mut poller), client);
         drop((waker, registrar));
     });
 }
 
-fn registrar_works<B: Backend>(poller: &mut B::Poller<EventKind>, client: EventObject) {
-    use pollio_core::Register;
-
-    poller.registrar().add(client).unwrap();
-    assert_eq!(only_event(poller), client);
-}
-
 /// A program that inherits the poller's descriptor and closes it does not change the parent's poller.
 pub fn a_program_that_closes_its_copy_does_not_change_the_parents_poller<B: Backend>() {
-    if does_not_apply::<B>(&[Kernel::Kqueue], "a kqueue is not inherited (kqueue(2))") {
+    if does_not_apply::<B>(&[Kernel::Kqueue], "a kqueue cannot be shared (kqueue(2))") {
         return;
     }
     isolated(|| {
@@ -85,7 +79,7 @@ pub fn a_program_that_closes_its_copy_does_not_change_the_parents_poller<B: Back
 /// A child that shares an epoll registers a descriptor of its own. The parent's poller reports it, with the
 /// user data that the child set, until the child ends. A kqueue cannot be shared.
 pub fn a_childs_registration_is_reported_in_the_parent_on_epoll_only<B: Backend>() {
-    if !needs_epoll::<B>("a kqueue is not inherited (kqueue(2))") {
+    if !needs_epoll::<B>("a kqueue cannot be shared (kqueue(2))") {
         #[cfg(target_os = "linux")]
         isolated(register_in_a_child::<B>);
     }
@@ -98,20 +92,20 @@ fn register_in_a_child<B: Backend>() {
     use crate::processes::this_test_again;
 
     const CHILD: &str = "POLLIO_CONFORMANCE_CHILD";
-    let word = EventObject::server(123_456).with_generation(0xabcdef);
+    let object = EventObject::server(123_456).with_generation(0xabcdef);
     if std::env::var_os(CHILD).is_some() {
-        // The epoll is standard input here.
+        // The standard input of this process is the epoll.
         let (here, _there) = ready_pair();
-        let data = epoll::EventData::new_u64(word.encode());
+        let data = epoll::EventData::new_u64(object.encode());
         epoll::add(std::io::stdin(), &here, data, epoll::EventFlags::IN).unwrap();
-        // Until the parent has seen it, and kills this.
+        // The parent kills this process when it has received the event.
         std::thread::sleep(TIME_LIMIT);
         return;
     }
     let mut poller = poller::<B, EventKind>();
     let mut child = this_test_again().env(CHILD, "1").stdin(Stdio::from(dup(&poller))).spawn().unwrap();
     for _ in 0..2 {
-        assert_eq!(only_event(&mut poller), word);
+        assert_eq!(only_event(&mut poller), object);
     }
     child.kill().unwrap();
     child.wait().unwrap();

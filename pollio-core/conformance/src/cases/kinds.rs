@@ -1,4 +1,4 @@
-//! Roles and words: what was registered comes back, and what does not decode is skipped.
+//! Kinds and generations are returned with their events. User data that does not decode is skipped.
 
 use std::cell::Cell;
 use std::collections::HashSet;
@@ -19,10 +19,10 @@ use crate::backend::poller;
 use crate::fds::{drain_open, fill, unix_pair};
 
 pollio_core::tags! {
-    /// What each connection of a proxy is for: with the smallest tag and the largest.
+    /// The kinds of a proxy, with the smallest and the largest tag.
     #[derive(Debug, PartialEq, Eq, Hash)]
     enum Role {
-        /// Accepts.
+        /// Accepts connections.
         Listener = 0,
         /// Faces the client.
         Downstream = 7,
@@ -31,7 +31,7 @@ pollio_core::tags! {
     }
 }
 
-/// A pair whose first end is readable.
+/// Creates a pair whose first end has data to read.
 fn ready() -> (UnixStream, UnixStream) {
     let (here, mut there) = unix_pair();
     there.write_all(b"x").unwrap();
@@ -58,10 +58,10 @@ pub fn event_kinds_are_returned_with_their_events<B: Backend>() {
 /// A kind that `tags!` defines is returned with its events, and `modify` changes it.
 pub fn kinds_of_tags_are_returned_with_their_events<B: Backend>() {
     let mut poller = poller::<B, Role>();
-    let roles = [Role::Listener, Role::Downstream, Role::Upstream];
+    let kinds = [Role::Listener, Role::Downstream, Role::Upstream];
     let pairs = [ready(), ready(), ready()];
     let objects = |shift: usize| -> HashSet<EventObject<Role>> {
-        let of = |index: usize| roles[(index + shift) % roles.len()];
+        let of = |index: usize| kinds[(index + shift) % kinds.len()];
         let fds = pairs.iter().map(|(here, _)| here.as_raw_fd());
         fds.enumerate().map(|(index, fd)| EventObject::new(fd, of(index))).collect()
     };
@@ -83,9 +83,9 @@ pub fn every_tag_is_returned<B: Backend>() {
     for (fd, tag) in &fds {
         poller.add(EventObject::new(fd.as_raw_fd(), *tag)).unwrap();
     }
-    let told: HashSet<_> = next_events(&mut poller).into_iter().collect();
+    let events: HashSet<_> = next_events(&mut poller).into_iter().collect();
     let all: HashSet<_> = fds.iter().map(|(fd, tag)| EventObject::new(fd.as_raw_fd(), *tag)).collect();
-    assert_eq!(told, all);
+    assert_eq!(events, all);
     for (fd, _) in &fds {
         poller.delete(fd.as_raw_fd()).unwrap();
     }
@@ -134,12 +134,12 @@ pub fn a_generation_tells_owners_of_a_number_apart<B: Backend>() {
 }
 
 thread_local! {
-    /// Whether the role below is understood by this thread, at this time.
-    static UNDERSTOOD: Cell<bool> = const { Cell::new(true) };
+    /// Whether 9 stands for a `Fickle` on this thread.
+    static DECODES_9: Cell<bool> = const { Cell::new(true) };
 }
 
-/// A role that breaks its promise: at times its bits stand for nothing. It is how words that do not decode get
-/// into the kernel without `unsafe`, on every backend.
+/// A kind that breaks its promise: 9 stands for it at some times, and for nothing at others. With it, user data
+/// that does not decode gets into every kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Fickle(u8);
 
@@ -149,7 +149,7 @@ impl Tag for Fickle {
     }
 
     fn from_bits(bits: u8) -> Option<Self> {
-        (bits != 9 || UNDERSTOOD.get()).then_some(Fickle(bits))
+        (bits != 9 || DECODES_9.get()).then_some(Fickle(bits))
     }
 }
 
@@ -169,21 +169,21 @@ pub fn user_data_that_does_not_decode_is_skipped<B: Backend>() {
         poller.add_with(*object, if index % 3 == 0 { both } else { Interest::READ }).unwrap();
     }
     let mut events = Vec::new();
-    for understood in [true, false, true, false] {
-        UNDERSTOOD.set(understood);
+    for decodes_9 in [true, false, true, false] {
+        DECODES_9.set(decodes_9);
         let expected: HashSet<_> = objects
             .iter()
-            .filter(|object| understood || object.kind != Fickle(9))
+            .filter(|object| decodes_9 || object.kind != Fickle(9))
             .map(|object| (object.fd, object.kind.0))
             .collect();
-        let told = |events: &[EventObject<Fickle>]| -> HashSet<_> {
+        let kinds = |events: &[EventObject<Fickle>]| -> HashSet<_> {
             events.iter().map(|event| (event.fd, event.kind.0)).collect()
         };
-        assert_eq!(told(&poller.wait(0).unwrap()), expected);
+        assert_eq!(kinds(&poller.wait(0).unwrap()), expected);
         assert_eq!(poller.wait_into(&mut events, None).unwrap(), expected.len());
-        assert_eq!(told(&events), expected);
+        assert_eq!(kinds(&events), expected);
     }
-    UNDERSTOOD.set(true);
+    DECODES_9.set(true);
 }
 
 /// A wait whose only event does not decode returns no events. The waker works beside it.
@@ -192,18 +192,18 @@ pub fn a_wait_with_only_undecodable_user_data_is_empty<B: Backend>() {
     let waker = poller.waker().unwrap();
     let (here, _there) = ready();
     poller.add(EventObject::new(here.as_raw_fd(), Fickle(9))).unwrap();
-    UNDERSTOOD.set(false);
+    DECODES_9.set(false);
     for wake in [false, true, true] {
         if wake {
             waker.wake().unwrap();
         }
         let start = Instant::now();
         assert!(poller.wait(TIME_LIMIT_MS).unwrap().is_empty());
-        assert!(start.elapsed() < TIME_LIMIT, "it waited for something else");
+        assert!(start.elapsed() < TIME_LIMIT, "the wait did not end");
     }
     poller.delete(here.as_raw_fd()).unwrap();
     poller.wait(0).unwrap();
-    UNDERSTOOD.set(true);
+    DECODES_9.set(true);
     let start = Instant::now();
     assert_silent(&mut poller);
     assert!(start.elapsed() >= Duration::from_millis(crate::assertions::SILENCE_MS as u64));
@@ -221,32 +221,32 @@ pub fn foreign_user_data_is_returned_or_skipped<B: Backend>() {
         use crate::backend::needs_epoll;
         use rustix::event::epoll;
 
-        if needs_epoll::<B>("no word gets into a kqueue but through its process") {
+        if needs_epoll::<B>("no other program can change a kqueue") {
             return;
         }
-        fn are<B: Backend, K: Tag + std::fmt::Debug + PartialEq>(kind: K) {
+        fn case<B: Backend, K: Tag + std::fmt::Debug + PartialEq>(kind: K) {
             let mut poller = poller::<B, K>();
-            let (known, _peer) = ready();
+            let (known, _known_peer) = ready();
             let client = EventObject::new(known.as_raw_fd(), kind);
             poller.add(client).unwrap();
-            let (stranger, _strangers_peer) = ready();
-            let words = [0, 1, 2, 3, 0xff, u64::MAX, 1 << 63, pollio_core::backend::WAKER_USER_DATA];
-            for word in words {
-                let data = epoll::EventData::new_u64(word);
-                epoll::add(&poller, &stranger, data, epoll::EventFlags::IN).unwrap();
-                let decodes = EventObject::<K>::decode(word).is_some_and(|event| event.fd >= 0);
+            let (foreign, _foreign_peer) = ready();
+            let all_user_data = [0, 1, 2, 3, 0xff, u64::MAX, 1 << 63, pollio_core::backend::WAKER_USER_DATA];
+            for user_data in all_user_data {
+                let data = epoll::EventData::new_u64(user_data);
+                epoll::add(&poller, &foreign, data, epoll::EventFlags::IN).unwrap();
+                let decodes = EventObject::<K>::decode(user_data).is_some_and(|event| event.fd >= 0);
                 for _ in 0..2 {
                     let events = next_events(&mut poller);
-                    assert!(events.contains(&client), "{word:#x}: {events:?}");
-                    assert_eq!(events.len(), 1 + usize::from(decodes), "{word:#x}: {events:?}");
+                    assert!(events.contains(&client), "{user_data:#x}: {events:?}");
+                    assert_eq!(events.len(), 1 + usize::from(decodes), "{user_data:#x}: {events:?}");
                 }
-                epoll::delete(&poller, &stranger).unwrap();
+                epoll::delete(&poller, &foreign).unwrap();
             }
             assert_eq!(next_events(&mut poller), [client]);
         }
-        are::<B, EventKind>(EventKind::Client);
-        // Each number is a role of this type, the wake word's 0 too.
-        are::<B, u8>(7);
+        case::<B, EventKind>(EventKind::Client);
+        // Each tag is a kind of this type, including the waker's 0.
+        case::<B, u8>(7);
     }
 }
 
@@ -298,23 +298,23 @@ pub fn a_poller_can_be_boxed<B: Backend>() {
 
 /// Generic code needs the bound `P: Poller<K>` only.
 pub fn generic_code_needs_one_bound<B: Backend>() {
-    fn serve<K: Tag + PartialEq, P: Poller<K>>(kind: K) -> bool {
+    fn use_poller<K: Tag + PartialEq, P: Poller<K>>(kind: K) -> bool {
         let mut poller = P::with_capacity(4).unwrap();
         let (here, there) = ready();
         let object = EventObject::new(here.as_raw_fd(), kind);
         poller.registrar().add(object).unwrap();
         poller.waker().unwrap().wake().unwrap();
-        let mut told = false;
+        let mut is_reported = false;
         for _ in 0..3 {
-            told |= poller.wait(0).unwrap().contains(&object);
+            is_reported |= poller.wait(0).unwrap().contains(&object);
         }
         poller.delete(object.fd).unwrap();
         drop(there);
-        told
+        is_reported
     }
-    assert!(serve::<EventKind, B::Poller<EventKind>>(EventKind::Server));
-    assert!(serve::<Role, B::Poller<Role>>(Role::Upstream));
-    assert!(serve::<u8, B::Poller<u8>>(0));
+    assert!(use_poller::<EventKind, B::Poller<EventKind>>(EventKind::Server));
+    assert!(use_poller::<Role, B::Poller<Role>>(Role::Upstream));
+    assert!(use_poller::<u8, B::Poller<u8>>(0));
 }
 
 /// `with_capacity` accepts 1 to `MAX_EVENTS`, and refuses every other capacity.
@@ -379,7 +379,7 @@ pub fn a_tag_may_register_while_an_event_is_decoded<B: Backend>() {
             registrar.add_with(added, Interest::READ | Interest::WRITE).unwrap();
         })));
         assert_eq!(poller.wait(0).unwrap(), [event]);
-        assert!(WHILE_DECODING.take().is_none(), "`from_bits` was called");
+        assert!(WHILE_DECODING.take().is_none(), "`from_bits` was not called");
         let events = next_events(&mut poller);
         assert!(events.len() == 2 && events.contains(&event) && events.contains(&added), "{events:?}");
     });
@@ -401,10 +401,10 @@ pub fn a_tag_may_register_while_an_event_is_encoded<B: Backend>() {
         };
         hook(poller.registrar());
         poller.add(event).unwrap();
-        assert!(WHILE_ENCODING.take().is_none(), "`to_bits` was called");
+        assert!(WHILE_ENCODING.take().is_none(), "`to_bits` was not called");
         hook(poller.registrar());
         poller.modify(event, Interest::READ | Interest::WRITE).unwrap();
-        assert!(WHILE_ENCODING.take().is_none(), "`to_bits` was called");
+        assert!(WHILE_ENCODING.take().is_none(), "`to_bits` was not called");
         assert_eq!(only_event(&mut poller), event);
     });
 }
@@ -429,10 +429,10 @@ pub fn an_arming_is_not_used_up_by_an_earlier_event<B: Backend>() {
                     registrar.modify(EventObject::new(*fd, Hooked(1)), interest).unwrap();
                 }
             })));
-            // All events of this wait are from before the arming. A backend may return or drop those that it
-            // decodes after it.
+            // All events of this wait are from before the second arming. A backend may return or drop those that
+            // it decodes later.
             assert!(poller.wait(0).unwrap().len() <= pairs.len());
-            assert!(WHILE_DECODING.take().is_none(), "`from_bits` was called");
+            assert!(WHILE_DECODING.take().is_none(), "`from_bits` was not called");
             assert_silent(&mut poller);
             for (_, there) in &pairs {
                 { there }.write_all(b"x").unwrap();
@@ -445,11 +445,11 @@ pub fn an_arming_is_not_used_up_by_an_earlier_event<B: Backend>() {
 }
 
 thread_local! {
-    /// How often `Unsteady::from_bits` was called, and by which remainder of that count it answers.
+    /// The number of calls of `Unsteady::from_bits`, a divisor and a remainder: it decodes if they match.
     static CALLS: Cell<(usize, usize, usize)> = const { Cell::new((0, 1, 0)) };
 }
 
-/// A kind that breaks its promise: the same bits stand for it at one call, and for nothing at another.
+/// A kind that breaks its promise: the same bits stand for it in one call, and for nothing in the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Unsteady;
 

@@ -1,4 +1,4 @@
-//! fds that are closed without a `delete`, and numbers that are used again.
+//! Descriptors that are closed without `delete`, and numbers that are reused.
 
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -76,16 +76,17 @@ pub fn a_server_that_never_deletes_works<B: Backend>() {
     isolated(|| {
         let mut poller = poller::<B, EventKind>();
         let mut numbers = Vec::new();
-        for stamp in 0..200 {
+        for generation in 0..200 {
             let (here, _there) = ready_pair();
-            let client = EventObject::client(here.as_raw_fd()).with_generation(stamp);
-            let interest = if stamp % 3 == 0 { Interest::READ } else { Interest::READ | Interest::WRITE };
+            let client = EventObject::client(here.as_raw_fd()).with_generation(generation);
+            let interest =
+                if generation % 3 == 0 { Interest::READ } else { Interest::READ | Interest::WRITE };
             poller.add_with(client, interest).unwrap();
             assert_eq!(only_event(&mut poller), client);
             numbers.push(client.fd);
         }
         numbers.dedup();
-        assert!(numbers.len() < 20, "the numbers were not the same: {numbers:?}");
+        assert!(numbers.len() < 20, "the numbers were not reused: {numbers:?}");
     });
 }
 
@@ -139,7 +140,7 @@ pub fn a_dup_keeps_a_closed_fd_registered_on_epoll_only<B: Backend>() {
         } else {
             assert_silent(&mut poller);
         }
-        // It ends with its last dup.
+        // The registration ends with the last duplicate.
         drop(other);
         assert_silent(&mut poller);
     });
@@ -162,7 +163,7 @@ pub fn a_ghost_cannot_be_deleted<B: Backend>() {
         if B::KERNEL == Kernel::Epoll {
             assert_eq!(only_event(&mut poller), client);
         }
-        // The dup is registered beside it.
+        // The duplicate can be registered too.
         let other_client = EventObject::client(other.as_raw_fd());
         poller.add(other_client).unwrap();
         assert!(next_events(&mut poller).contains(&other_client));
@@ -194,7 +195,7 @@ pub fn a_generation_tells_a_ghost_from_its_numbers_new_owner<B: Backend>() {
             assert!(events.iter().all(|event| (event.fd, event.kind) == (client.fd, client.kind)));
             assert_eq!(events.iter().filter(|event| event.is_generation(2)).count(), 1);
         }
-        // `delete` is for the new owner.
+        // `delete` removes the new owner's registration.
         poller.delete(client.fd).unwrap();
         if B::KERNEL == Kernel::Epoll {
             assert!(only_event(&mut poller).is_generation(1));
@@ -212,13 +213,13 @@ pub fn a_generation_tells_a_stale_event_from_a_live_one<B: Backend>() {
         let (pairs, new) = ([ready_pair(), ready_pair()], ready_pair());
         let (mut fds, _peers): (Vec<OwnedFd>, Vec<_>) =
             pairs.into_iter().map(|(here, there)| (OwnedFd::from(here), there)).unzip();
-        for (fd, stamp) in fds.iter().zip(1..) {
-            poller.add(EventObject::client(fd.as_raw_fd()).with_generation(stamp)).unwrap();
+        for (fd, generation) in fds.iter().zip(1..) {
+            poller.add(EventObject::client(fd.as_raw_fd()).with_generation(generation)).unwrap();
         }
         let batch = next_events(&mut poller);
         assert_eq!(batch.len(), 2);
 
-        // The first event's handler closes the second's connection, and accepts one that gets its number.
+        // The handler of the first event closes the second connection. A new connection gets its number.
         let stale = batch[1];
         let number = fds.iter_mut().find(|fd| fd.as_raw_fd() == stale.fd).unwrap();
         replace(number, new.0);

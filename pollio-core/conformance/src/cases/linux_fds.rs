@@ -1,4 +1,4 @@
-//! Linux's own kinds of fd. They are polled by epoll alone: no kqueue has them.
+//! Descriptors that only Linux has, such as eventfd and timerfd.
 
 use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
@@ -24,13 +24,13 @@ fn client(fd: &impl AsRawFd) -> EventObject {
     EventObject::client(fd.as_raw_fd())
 }
 
-fn no_such_fd<B: Backend>() -> bool {
-    needs_epoll::<B>("no kqueue has fds of this kind")
+fn macos_has_none<B: Backend>() -> bool {
+    needs_epoll::<B>("macOS has no such descriptors")
 }
 
 /// An eventfd is writable at 0, readable at its maximum, and both in between.
 pub fn an_eventfds_counter_decides_its_readiness<B: Backend>() {
-    if no_such_fd::<B>() {
+    if macos_has_none::<B>() {
         return;
     }
     let mut poller = poller::<B, EventKind>();
@@ -52,7 +52,7 @@ pub fn an_eventfds_counter_decides_its_readiness<B: Backend>() {
 
 /// A timerfd is readable when it has expired, and not before.
 pub fn a_timerfd_is_readable_when_it_expires<B: Backend>() {
-    if no_such_fd::<B>() {
+    if macos_has_none::<B>() {
         return;
     }
     let mut poller = poller::<B, EventKind>();
@@ -74,11 +74,11 @@ pub fn a_timerfd_is_readable_when_it_expires<B: Backend>() {
 
 /// A signalfd is readable while a signal is pending.
 pub fn a_signalfd_is_readable_while_a_signal_is_pending<B: Backend>() {
-    if no_such_fd::<B>() {
+    if macos_has_none::<B>() {
         return;
     }
     let mut poller = poller::<B, EventKind>();
-    // Blocked in, and sent to, this thread alone: no other test hears of it.
+    // Only this thread blocks the signal and receives it, so other tests are not affected.
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGUSR2);
     signals.thread_block().unwrap();
@@ -95,7 +95,7 @@ pub fn a_signalfd_is_readable_while_a_signal_is_pending<B: Backend>() {
 
 /// An inotify descriptor is readable when the directory that it watches has changed.
 pub fn an_inotify_fd_is_readable_when_its_directory_changes<B: Backend>() {
-    if no_such_fd::<B>() {
+    if macos_has_none::<B>() {
         return;
     }
     let mut poller = poller::<B, EventKind>();
@@ -114,7 +114,7 @@ pub fn an_inotify_fd_is_readable_when_its_directory_changes<B: Backend>() {
 
 /// A pidfd is readable when its process has ended, and stays readable after the parent has waited for it.
 pub fn a_pidfd_is_readable_when_its_process_has_ended<B: Backend>() {
-    if no_such_fd::<B>() {
+    if macos_has_none::<B>() {
         return;
     }
     let mut poller = poller::<B, EventKind>();

@@ -1,4 +1,4 @@
-//! The cases, by theme.
+//! The cases, by topic.
 
 pub mod both_directions;
 pub mod construction;

@@ -1,10 +1,10 @@
-//! Level, edge, oneshot: how often an fd is reported, and changing from one to another.
+//! Level-triggered, edge-triggered, oneshot: how often a descriptor is reported, and changes of the mode.
 
 use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pollio_core::{EventKind, EventObject, Interest, Poller};
 
@@ -14,7 +14,7 @@ use crate::backend::poller;
 use crate::fds::{drain_open, fill, unix_pair};
 use crate::interests::both;
 
-/// A poller that watches one end of a pair, and the two ends.
+/// Creates a poller that watches one end of a pair, after `prepare` has prepared the pair.
 fn watched<B: Backend>(
     interest: Interest,
     prepare: impl FnOnce(&UnixStream, &UnixStream),
@@ -34,17 +34,17 @@ fn send(mut stream: &UnixStream, bytes: usize) {
     stream.write_all(&vec![b'x'; bytes]).unwrap();
 }
 
-/// Something to read before the registration.
+/// Prepares a pair with data to read.
 fn readable(_here: &UnixStream, there: &UnixStream) {
     send(there, 1);
 }
 
-/// Nothing to read, no room to write.
+/// Prepares a pair with no data to read and no room to write.
 fn blocked(here: &UnixStream, _there: &UnixStream) {
     fill(here);
 }
 
-/// Nothing to read, room to write.
+/// Prepares a pair with no data to read and with room to write.
 fn idle(_here: &UnixStream, _there: &UnixStream) {}
 
 /// A level-triggered descriptor is reported while it has data to read.
@@ -260,7 +260,7 @@ pub fn a_oneshot_fires_once_if_the_batch_has_room_for_one<B: Backend>() {
         assert_silent(&mut poller);
         poller.modify(client(&here), both().oneshot()).unwrap();
     }
-    // What was swallowed is evaluated again: with one direction left ready, that one is told of.
+    // `modify` evaluates both directions again: if one is ready, that one is reported.
     only_event(&mut poller);
     drain_open(&here);
     poller.modify(client(&here), both().oneshot()).unwrap();
@@ -312,10 +312,10 @@ pub fn a_fired_oneshot_does_not_end_a_wait<B: Backend>() {
     poller.add(client(&other)).unwrap();
     assert_eq!(only_event(&mut poller), client(&here));
     send(&there, 1);
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     let ready = poller.wait(200).unwrap();
     assert!(ready.is_empty(), "{ready:?}");
-    assert!(start.elapsed() >= std::time::Duration::from_millis(200), "{:?}", start.elapsed());
+    assert!(start.elapsed() >= Duration::from_millis(200), "{:?}", start.elapsed());
     send(&other_peer, 1);
     assert_eq!(only_event(&mut poller), client(&other));
 }
@@ -350,9 +350,9 @@ impl Mode {
         }
     }
 
-    /// Asserts that a readable fd that has just been registered, or modified, is reported as this mode promises.
+    /// Asserts that a readable descriptor that was just added or modified is reported as this mode promises.
     #[track_caller]
-    fn holds<P: Poller>(self, poller: &mut P, peer: &UnixStream, expected: EventObject, case: &str) {
+    fn assert_mode<P: Poller>(self, poller: &mut P, peer: &UnixStream, expected: EventObject, case: &str) {
         let mut reported = |times: usize| {
             for _ in 0..times {
                 let events = next_events(poller);
@@ -380,13 +380,13 @@ pub fn modify_changes_each_mode_into_each_other<B: Backend>() {
             for after in directions {
                 let case = format!("{from:?} {before:?} to {to:?} {after:?}");
                 let (mut poller, here, there) = watched::<B>(from.of(before), readable);
-                from.holds(&mut poller, &there, client(&here), &format!("before {case}"));
+                from.assert_mode(&mut poller, &there, client(&here), &format!("before {case}"));
                 let object = client(&here).with_generation(7);
                 poller.modify(object, to.of(after)).unwrap();
-                to.holds(&mut poller, &there, object, &case);
-                // And back, so that nothing of the mode in between is left.
+                to.assert_mode(&mut poller, &there, object, &case);
+                // And back: nothing of the mode in between remains.
                 poller.modify(client(&here), from.of(before)).unwrap();
-                from.holds(&mut poller, &there, client(&here), &format!("back from {case}"));
+                from.assert_mode(&mut poller, &there, client(&here), &format!("back from {case}"));
             }
         }
     }
@@ -418,12 +418,12 @@ pub fn a_mode_that_was_changed_while_idle_is_kept<B: Backend>() {
         poller.modify(client(&here), to.of(Interest::READ)).unwrap();
         assert_silent(&mut poller);
         send(&there, 1);
-        to.holds(&mut poller, &there, client(&here), &format!("{from:?} to {to:?}"));
+        to.assert_mode(&mut poller, &there, client(&here), &format!("{from:?} to {to:?}"));
     }
 }
 
-/// Oneshots of both directions that fired for reading, and then became writable. On kqueue each of them has an
-/// event in the kernel's queue, which a wait has to drop.
+/// Registers oneshots of both directions that fire for reading, and then become writable. On kqueue each of them
+/// now has an event in the kernel's queue, which a wait has to drop.
 fn fired_and_writable<B: Backend>(
     poller: &mut B::Poller<EventKind>,
     count: usize,
@@ -443,7 +443,7 @@ fn fired_and_writable<B: Backend>(
     for (_, there) in &pairs {
         drain_open(there);
     }
-    // The emulation of kqueue queues the events on a thread of its own.
+    // The emulation of kqueue may queue the events a little later.
     thread::sleep(Duration::from_millis(20));
     pairs
 }
@@ -492,7 +492,7 @@ pub fn draining_a_nested_poller_until_it_is_empty_misses_nothing<B: Backend>() {
 /// Each event of a oneshot uses up its arming, even if the operation after it would block.
 pub fn a_spurious_event_uses_up_a_oneshot<B: Backend>() {
     let (mut poller, here, there) = watched::<B>(Interest::READ.oneshot(), readable);
-    // Another thread of the program, or another process, may read first.
+    // Another thread or another process may read the data first.
     let event = only_event(&mut poller);
     drain_open(&here);
     send(&there, 1);

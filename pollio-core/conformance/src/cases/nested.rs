@@ -100,7 +100,7 @@ pub fn pollers_nest_a_few_levels_deep<B: Backend>() {
     innermost.add(EventObject::client(here.as_raw_fd())).unwrap();
     let mut nest = vec![innermost];
     let refused = loop {
-        assert!(nest.len() < 30, "no end of it");
+        assert!(nest.len() < 30, "pollers nest without a limit");
         let mut outer = poller::<B, EventKind>();
         let inner = EventObject::server(nest[nest.len() - 1].as_raw_fd());
         match outer.add(inner) {
@@ -114,7 +114,7 @@ pub fn pollers_nest_a_few_levels_deep<B: Backend>() {
     let errno = if B::KERNEL == Kernel::Epoll { libc::ELOOP } else { libc::EINVAL };
     assert_eq!(refused.raw_os_error(), Some(errno));
     if B::KERNEL == Kernel::Epoll {
-        // EP_MAX_NESTS (eventpoll.c) around the one that watches sockets.
+        // EP_MAX_NESTS levels (eventpoll.c) around the poller that watches the socket.
         assert_eq!(nest.len(), 5);
     }
 }
@@ -133,7 +133,7 @@ pub fn poll_reports_whether_a_poller_has_events<B: Backend>() {
     poller.add(client).unwrap();
     assert!(readable(&poller));
     assert_eq!(only_event(&mut poller), client);
-    assert!(readable(&poller), "level-triggered");
+    assert!(readable(&poller), "a level was reported once only");
     drain_open(&here);
     assert_silent(&mut poller);
     assert!(!readable(&poller));

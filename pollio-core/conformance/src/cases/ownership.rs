@@ -1,4 +1,4 @@
-//! Who owns what: fds stay open, memory flat, and a panic in the caller's code breaks nothing.
+//! Ownership: descriptors stay open, memory use stays constant, and a panic in the caller's code breaks nothing.
 
 use std::cell::Cell;
 use std::fs::File;
@@ -88,25 +88,25 @@ pub fn failed_calls_open_and_close_no_fd<B: Backend>() {
     });
 }
 
-/// Whether allocations are the backend's own here.
-fn allocations_are_not_its_own<B: Backend>() -> bool {
+/// Returns whether allocations cannot be counted, because the kernel under test makes some of its own.
+fn kernel_allocates_in_this_process<B: Backend>() -> bool {
     let kernels = [Kernel::EmulatedKqueue];
-    does_not_apply::<B>(&kernels, "it allocates in the process where a kernel would not")
+    does_not_apply::<B>(&kernels, "it allocates in this process")
 }
 
 /// `wait` allocates once, for the vector that it returns, and nothing if it returns no events. `wait_into`
 /// allocates nothing if the vector has room.
 pub fn a_wait_allocates_only_what_it_returns<B: Backend>() {
-    if allocations_are_not_its_own::<B>() {
+    if kernel_allocates_in_this_process::<B>() {
         return;
     }
     let mut poller = poller::<B, EventKind>();
     let pairs: Vec<_> = (0..20).map(|_| ready_pair()).collect();
     let both = Interest::READ | Interest::WRITE;
     for interest in [Interest::READ, both, both.edge()] {
-        assert_eq!(measure(|| drop(poller.wait(0).unwrap())).count_total, 0, "nothing is ready");
+        assert_eq!(measure(|| drop(poller.wait(0).unwrap())).count_total, 0, "a wait that polls allocated");
         let expire = measure(|| drop(poller.wait(1).unwrap()));
-        assert_eq!(expire.count_total, 0, "the time is up");
+        assert_eq!(expire.count_total, 0, "a wait that timed out allocated");
         for (here, _) in &pairs {
             poller.add_with(EventObject::client(here.as_raw_fd()), interest).unwrap();
         }
@@ -127,7 +127,7 @@ pub fn a_wait_allocates_only_what_it_returns<B: Backend>() {
         let info = measure(|| {
             assert_eq!(poller.wait_into(&mut grows, Some(Duration::ZERO)).unwrap(), pairs.len());
         });
-        assert_eq!(info.count_total, 1, "{interest:?}: wait_into without room grows once");
+        assert_eq!(info.count_total, 1, "{interest:?}: wait_into without room");
         for (here, _) in &pairs {
             poller.delete(here.as_raw_fd()).unwrap();
         }
@@ -137,7 +137,7 @@ pub fn a_wait_allocates_only_what_it_returns<B: Backend>() {
 /// `add`, `modify`, `delete` and `wake` allocate nothing, once a descriptor with an equal or higher number has
 /// been added.
 pub fn registering_and_waking_allocate_nothing<B: Backend>() {
-    if allocations_are_not_its_own::<B>() {
+    if kernel_allocates_in_this_process::<B>() {
         return;
     }
     let mut poller = poller::<B, EventKind>();
@@ -175,7 +175,7 @@ pub fn a_million_waits_use_no_more_memory<B: Backend>() {
     let waker = poller.waker().unwrap();
     let mut events = Vec::with_capacity(4);
     poller.add_with(client, Interest::READ | Interest::WRITE).unwrap();
-    // Slow kernels do fewer.
+    // A slow kernel does fewer.
     let start = Instant::now();
     let mut rounds = |count: usize, seconds: f64| {
         for round in 0..count {
@@ -193,12 +193,12 @@ pub fn a_million_waits_use_no_more_memory<B: Backend>() {
         }
         count
     };
-    // What is made once and for all.
+    // Allocates what is allocated once.
     rounds(1_000, 1.0);
     let mut done = 0;
     let info = measure(|| done = rounds(MILLION, 3.0));
     eprintln!("{done} rounds: {info:?}");
-    // An emulated kernel has some state of its own, though not for each round.
+    // The emulated kernel has some state in this process, which does not grow with the rounds.
     let slack = if B::KERNEL == Kernel::EmulatedKqueue { 64 * 1024 } else { 0 };
     assert!(info.bytes_current <= slack, "after {done} rounds: {info:?}");
 }
@@ -227,52 +227,52 @@ pub fn a_caller_can_go_on_after_a_panic<B: Backend>() {
 }
 
 thread_local! {
-    /// Whether a `Touchy` panics when it is encoded or decoded.
-    static TOUCHED: Cell<bool> = const { Cell::new(false) };
+    /// Whether 3 panics when it is encoded or decoded as a `Panicking`.
+    static PANICS: Cell<bool> = const { Cell::new(false) };
 }
 
-/// A role whose code panics.
+/// A kind whose code panics.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Touchy(u8);
+struct Panicking(u8);
 
-impl Tag for Touchy {
+impl Tag for Panicking {
     fn to_bits(self) -> u8 {
-        Touchy::from_bits(self.0).map_or(0, |touchy| touchy.0)
+        Panicking::from_bits(self.0).map_or(0, |kind| kind.0)
     }
 
     fn from_bits(bits: u8) -> Option<Self> {
-        if TOUCHED.get() && bits == 3 {
-            std::panic::resume_unwind(Box::new("touched"));
+        if PANICS.get() && bits == 3 {
+            std::panic::resume_unwind(Box::new("a test"));
         }
-        Some(Touchy(bits))
+        Some(Panicking(bits))
     }
 }
 
 /// A `Tag` whose code panics, in the middle of a batch or of an `add`, breaks neither the poller nor the vector
 /// that was being filled.
 pub fn a_tag_that_panics_breaks_nothing<B: Backend>() {
-    let mut poller = poller::<B, Touchy>();
+    let mut poller = poller::<B, Panicking>();
     let pairs: Vec<_> = (0..7).map(|_| ready_pair()).collect();
     let objects: Vec<_> = pairs
         .iter()
         .zip(0..)
-        .map(|((here, _), bits)| EventObject::new(here.as_raw_fd(), Touchy(bits)))
+        .map(|((here, _), bits)| EventObject::new(here.as_raw_fd(), Panicking(bits)))
         .collect();
     for object in &objects {
         poller.add_with(*object, Interest::READ | Interest::WRITE).unwrap();
     }
     let mut events = Vec::new();
     for _ in 0..3 {
-        TOUCHED.set(true);
+        PANICS.set(true);
         let timeout = Some(Duration::ZERO);
         catch_unwind(AssertUnwindSafe(|| poller.wait_into(&mut events, timeout))).unwrap_err();
         assert!(events.iter().all(|event| objects.contains(event)), "{events:?}");
         catch_unwind(AssertUnwindSafe(|| poller.wait(0))).unwrap_err();
         let modify = || poller.modify(objects[3], Interest::READ);
         catch_unwind(AssertUnwindSafe(modify)).unwrap_err();
-        // Which asks the role for its bits on epoll, and finds the fd in the record on a kqueue.
+        // A backend may find the duplicate before it calls the kind's code.
         let _ = catch_unwind(AssertUnwindSafe(|| poller.add(objects[3])));
-        TOUCHED.set(false);
+        PANICS.set(false);
         assert_eq!(poller.wait_into(&mut events, timeout).unwrap(), objects.len());
         assert!(objects.iter().all(|object| events.contains(object)));
         assert_errno(poller.add(objects[3]), libc::EEXIST);

@@ -117,7 +117,7 @@ pub fn a_pipe_without_a_writer_is_read_closed<B: Backend>() {
             (bytes == 0).then_some(())
         });
         assert_eq!(received, sent);
-        // Drained, it is the end that is left: told of still.
+        // The end is still reported after the data has been read.
         let event = only_event(&mut poller);
         assert!(event.is_readable() && event.is_read_closed(), "{event:?}");
     }
@@ -157,7 +157,7 @@ pub fn a_pipe_can_be_added_after_its_other_end_has_closed<B: Backend>() {
     assert_silent(&mut poller);
 }
 
-/// A FIFO in a directory that goes with it.
+/// A FIFO in a temporary directory.
 struct Fifo(tempfile::TempDir);
 
 impl Fifo {
@@ -238,7 +238,7 @@ pub fn a_writer_comes_back_to_a_fifo<B: Backend>() {
 /// macOS: each read and write at either end is an edge at both ends (sys_pipe.c).
 pub fn own_reads_and_writes_of_a_pipe_are_edges_on_kqueue<B: Backend>() {
     let emulated = [Kernel::EmulatedKqueue];
-    if does_not_apply::<B>(&emulated, "its edges are those of Linux's pipes") {
+    if does_not_apply::<B>(&emulated, "its edges come from Linux's pipes") {
         return;
     }
     let (mut read, mut write) = files();

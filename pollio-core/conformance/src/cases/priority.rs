@@ -1,5 +1,4 @@
-//! Out-of-band data, which `Interest::PRIORITY` watches for: on Linux's epoll only. No kqueue offers it, for its
-//! filter fires on ordinary data too.
+//! `Interest::PRIORITY`, which Linux has. macOS has none: its filter for out-of-band data fires on ordinary data too.
 
 use std::fs::File;
 use std::io::{Read, Seek};
@@ -18,7 +17,7 @@ use crate::fds::tcp_pair;
 /// An out-of-band byte sets `is_priority` if priority is watched, until the byte is received. Other
 /// registrations do not report it.
 pub fn an_out_of_band_byte_is_priority<B: Backend>() {
-    if needs_epoll::<B>("priority is epoll's alone, by design") {
+    if needs_epoll::<B>("priority is Linux only") {
         return;
     }
     let mut watching = poller::<B, EventKind>();
@@ -48,7 +47,7 @@ pub fn an_out_of_band_byte_is_priority<B: Backend>() {
 
 /// Priority has the same modes as the directions: an edge and a oneshot are reported once.
 pub fn priority_has_modes<B: Backend>() {
-    if needs_epoll::<B>("priority is epoll's alone, by design") {
+    if needs_epoll::<B>("priority is Linux only") {
         return;
     }
     for interest in [Interest::PRIORITY.edge(), Interest::PRIORITY.oneshot()] {

@@ -13,7 +13,7 @@ use crate::assertions::{assert_silent, next_events, one_bit_loop, only_event, wa
 use crate::backend::poller;
 use crate::fds::set_nonblocking_and_cloexec;
 
-/// Both sides of a new pseudoterminal, non-blocking, controlling no process.
+/// Creates both sides of a pseudoterminal, non-blocking. It is not a controlling terminal.
 fn pty() -> (File, File) {
     let master = rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     set_nonblocking_and_cloexec(&master);
@@ -33,8 +33,8 @@ fn client(fd: &impl AsRawFd) -> EventObject {
     EventObject::client(fd.as_raw_fd())
 }
 
-/// Reads until the terminal's end: Linux says EIO at the master, others end the stream.
-fn to_the_end<B: Backend>(side: &File) {
+/// Asserts that a loop that only reads gets to the end. Linux: the end of the master is EIO. macOS: it is a read of 0.
+fn assert_loop_reaches_end<B: Backend>(side: &File) {
     one_bit_loop::<B, _>(side, Interest::READ, EventObject::is_readable, || {
         match { side }.read(&mut [0; 64]) {
             Ok(0) => Some(()),
@@ -97,7 +97,7 @@ pub fn a_closed_slave_is_read_closed_at_the_master<B: Backend>() {
     drop(slave);
     let event = wait_until(&mut poller, EventObject::is_read_closed);
     assert!(event.is_readable(), "{event:?}");
-    to_the_end::<B>(&master);
+    assert_loop_reaches_end::<B>(&master);
 }
 
 /// The master has closed. The slave is read-closed and readable, and a loop that only reads gets to the end.
@@ -109,5 +109,5 @@ pub fn a_closed_master_is_read_closed_at_the_slave<B: Backend>() {
     drop(master);
     let event = next_events(&mut poller)[0];
     assert!(event.is_readable() && event.is_read_closed(), "{event:?}");
-    to_the_end::<B>(&slave);
+    assert_loop_reaches_end::<B>(&slave);
 }

@@ -1,4 +1,4 @@
-//! Ends and errors: what an event says of them, and that a loop that looks at one bit alone gets there.
+//! Ends and errors: the bits that report them, and loops that look at one bit only.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -20,7 +20,7 @@ fn client(fd: &impl AsRawFd) -> EventObject {
     EventObject::client(fd.as_raw_fd())
 }
 
-/// A stream of either kind, so that a case holds for both.
+/// A stream socket of either type.
 trait Stream: AsRawFd + AsFd + 'static
 where
     for<'a> &'a Self: Read + Write,
@@ -83,7 +83,7 @@ pub fn a_half_close_by_the_peer_is_read_closed<B: Backend>() {
     for_each_stream!(B, case);
 }
 
-/// Reads what is to come over loopback.
+/// Reads until data arrives.
 fn read_soon<S>(stream: &S, buffer: &mut [u8]) -> usize
 where
     for<'a> &'a S: Read,
@@ -97,7 +97,7 @@ where
             result => return result.unwrap(),
         }
     }
-    panic!("nothing came");
+    panic!("no data arrived");
 }
 
 /// Both sides call `shutdown(Write)`. The event is closed in both directions.
@@ -206,7 +206,7 @@ pub fn a_loop_that_only_writes_gets_to_the_error<B: Backend>() {
     assert!(matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset), "{error}");
 }
 
-/// Closes a connection in a way that resets it at its other end.
+/// Closes `stream` so that its peer sees a reset.
 fn reset_by(stream: TcpStream) {
     SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
     drop(stream);
@@ -251,8 +251,8 @@ pub fn a_loop_that_looks_at_one_bit_gets_to_a_reset<B: Backend>() {
     reset_by(there);
     let error =
         one_bit_loop::<B, _>(&here, Interest::WRITE, EventObject::is_writable, || (&here).write(b"x").err());
-    let told = matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset);
-    assert!(told, "{error}");
+    let is_expected = matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset);
+    assert!(is_expected, "{error}");
 }
 
 fn tcp() -> Socket {
@@ -261,22 +261,22 @@ fn tcp() -> Socket {
     socket
 }
 
-/// A connection under way to a port that refuses it. The second socket holds the port and does not listen.
+/// Starts a connection that is refused. The second socket holds the port and does not listen.
 fn refused() -> (Socket, Socket) {
-    let nobody = tcp();
-    nobody.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+    let not_listening = tcp();
+    not_listening.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
     let here = tcp();
-    let result = here.connect(&nobody.local_addr().unwrap());
-    // Over loopback it may be refused before the call returns.
+    let result = here.connect(&not_listening.local_addr().unwrap());
+    // Over loopback the connection may be refused before the call returns.
     assert!(result.is_err());
-    (here, nobody)
+    (here, not_listening)
 }
 
 /// A refused connection is an error or write-closed, and ready in the watched directions.
 pub fn a_refused_connection_is_reported<B: Backend>() {
     for interest in directions() {
         let mut poller = poller::<B, EventKind>();
-        let (here, _nobody) = refused();
+        let (here, _not_listening) = refused();
         poller.add_with(client(&here), interest).unwrap();
         let event = wait_until(&mut poller, |event| event.is_error() || event.is_write_closed());
         assert!(!interest.is_read() || event.is_readable(), "{interest:?}: {event:?}");
@@ -294,7 +294,7 @@ pub fn a_loop_that_looks_at_one_bit_gets_to_a_refused_connection<B: Backend>() {
         (both(), EventObject::is_writable),
     ];
     for (interest, bit) in loops {
-        let (here, _nobody) = refused();
+        let (here, _not_listening) = refused();
         let error = one_bit_loop::<B, _>(&here, interest, bit, || here.take_error().unwrap());
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
     }
@@ -511,12 +511,12 @@ pub fn a_queued_error_is_reported_until_the_queue_is_read_on_epoll<B: Backend>()
         use std::net::UdpSocket;
 
         let mut poller = poller::<B, EventKind>();
-        let nobody = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+        let not_listening = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
         let here = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         here.set_nonblocking(true).unwrap();
         setsockopt(&here, sockopt::Ipv4RecvErr, &true).unwrap();
         poller.add(client(&here)).unwrap();
-        here.send_to(b"x", nobody).unwrap();
+        here.send_to(b"x", not_listening).unwrap();
         assert!(wait_until(&mut poller, EventObject::is_error).is_readable());
         assert_eq!(here.recv(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionRefused);
         for _ in 0..3 {
@@ -529,7 +529,7 @@ pub fn a_queued_error_is_reported_until_the_queue_is_read_on_epoll<B: Backend>()
 }
 
 sockopt_impl!(
-    /// How many bytes make a socket readable.
+    /// The number of bytes that makes a socket readable.
     ReceiveLowWater, SetOnly, libc::SOL_SOCKET, libc::SO_RCVLOWAT, libc::c_int
 );
 
@@ -594,7 +594,7 @@ pub fn a_unix_peer_that_shut_down_reading_is_seen_on_epoll_only<B: Backend>() {
                 assert_eq!((&here).write(b"lost").unwrap(), 4);
                 assert_silent(&mut poller);
             }
-            // A write goes to Linux's socket, which fails.
+            // A write would go to Linux's socket, and fail.
             Kernel::EmulatedKqueue => assert_silent(&mut poller),
         }
         drop(there);
@@ -625,7 +625,7 @@ pub fn own_shutdown_of_reading_drops_queued_data_on_kqueue<B: Backend>() {
         match B::KERNEL {
             Kernel::Epoll => assert_eq!(bytes, 6),
             Kernel::Kqueue => assert_eq!(bytes, 0),
-            // The read goes to Linux's socket.
+            // The read goes to Linux's socket, which keeps the data.
             Kernel::EmulatedKqueue => {}
         }
     }

@@ -1,4 +1,4 @@
-//! Registrars: adding, modifying and deleting from other threads.
+//! Registrars: `add`, `modify` and `delete` on other threads.
 
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
@@ -14,7 +14,7 @@ use crate::Backend;
 use crate::assertions::{TIME_LIMIT, assert_silent, next_events, only_event, within_time_limit};
 use crate::backend::poller;
 use crate::fds::{drain_open, unix_pair};
-use crate::processes::isolated;
+use crate::processes::{isolated, open_fds};
 
 type RegistrarOf<B> = <<B as Backend>::Poller<EventKind> as Poller>::Registrar;
 
@@ -26,7 +26,7 @@ fn send(mut stream: &UnixStream) {
     stream.write_all(b"x").unwrap();
 }
 
-/// Runs `change` with a registrar while the poller's owner waits for ever; returns what the wait returned.
+/// Runs `change` with a registrar while another thread waits. Returns the events of that wait.
 fn while_waiting<B: Backend>(
     mut poller: B::Poller<EventKind>,
     change: impl FnOnce(RegistrarOf<B>),
@@ -51,10 +51,10 @@ pub fn a_registrar_gives_the_same_results_as_the_poller<B: Backend>() {
     assert_eq!(code(registrar.add(client(&here))), libc::EEXIST);
     assert_eq!(code(poller.add(client(&here))), libc::EEXIST);
     assert_eq!(only_event(&mut poller), client(&here));
-    let stamped = client(&here).with_generation(3);
-    registrar.clone().modify(stamped, Interest::WRITE).unwrap();
+    let changed = client(&here).with_generation(3);
+    registrar.clone().modify(changed, Interest::WRITE).unwrap();
     let event = only_event(&mut poller);
-    assert!(event == stamped && event.is_writable() && !event.is_readable(), "{event:?}");
+    assert!(event == changed && event.is_writable() && !event.is_readable(), "{event:?}");
     poller.delete(here.as_raw_fd()).unwrap();
     assert_eq!(code(registrar.delete(here.as_raw_fd())), libc::ENOENT);
     poller.add(client(&here)).unwrap();
@@ -170,16 +170,15 @@ pub fn a_registrar_may_outlive_its_poller<B: Backend>() {
 /// The poller's descriptor is closed with the last of the poller and its registrars.
 pub fn the_last_registrar_closes_the_pollers_fd<B: Backend>() {
     isolated(|| {
-        let open = || std::fs::read_dir("/dev/fd").unwrap().count();
-        let before = open();
+        let before = open_fds();
         let poller = poller::<B, EventKind>();
         let registrars = [poller.registrar(), poller.registrar().clone()];
-        assert_eq!(open() - before, 1);
+        assert_eq!(open_fds() - before, 1);
         let [first, last] = registrars;
         drop((poller, first));
-        assert_eq!(open() - before, 1);
+        assert_eq!(open_fds() - before, 1);
         drop(last);
-        assert_eq!(open(), before);
+        assert_eq!(open_fds(), before);
     });
 }
 
@@ -191,7 +190,7 @@ pub fn one_of_several_racing_threads_succeeds<B: Backend>() {
     let (here, there) = unix_pair();
     send(&there);
     let barrier = Barrier::new(THREADS);
-    // What each thread's calls answered. Nothing is asserted before all threads are past the last barrier.
+    // The results of each thread's calls. A failed assertion before the last barrier would block the other threads.
     let answers: Vec<Vec<_>> = thread::scope(|scope| {
         let threads: Vec<_> = (0..THREADS as u32)
             .map(|thread| {
@@ -242,19 +241,19 @@ pub fn several_threads_register_while_the_owner_waits<B: Backend>() {
                 let both = Interest::READ | Interest::WRITE;
                 let pairs: Vec<_> = (0..4).map(|_| unix_pair()).collect();
                 pairs.iter().for_each(|(_, there)| send(there));
-                let stamp = |here| client(here).with_generation(thread + 1);
+                let object = |here| client(here).with_generation(thread + 1);
                 while start.elapsed() < TIME {
                     for (here, _) in &pairs {
-                        registrar.add(stamp(here)).unwrap();
-                        registrar.modify(stamp(here), both).unwrap();
-                        registrar.modify(stamp(here), both.oneshot()).unwrap();
-                        registrar.modify(stamp(here), Interest::WRITE.edge()).unwrap();
-                        registrar.modify(stamp(here), both.edge()).unwrap();
+                        registrar.add(object(here)).unwrap();
+                        registrar.modify(object(here), both).unwrap();
+                        registrar.modify(object(here), both.oneshot()).unwrap();
+                        registrar.modify(object(here), Interest::WRITE.edge()).unwrap();
+                        registrar.modify(object(here), both.edge()).unwrap();
                         registrar.delete(here.as_raw_fd()).unwrap();
                     }
                 }
                 for (here, _) in &pairs {
-                    registrar.add(stamp(here)).unwrap();
+                    registrar.add(object(here)).unwrap();
                 }
                 pairs
             })
@@ -281,16 +280,16 @@ pub fn several_threads_register_while_the_owner_waits<B: Backend>() {
     waiting.store(false, Ordering::Release);
     waker.wake().unwrap();
     let mut poller = owner.join().unwrap();
-    // The first of these waits may be ended by the wake.
+    // The wake-up may end the first of these waits.
     let events = next_events(&mut poller);
-    let mut told: Vec<_> = events.iter().map(|event| (event.generation(), event.fd)).collect();
-    told.sort_unstable();
+    let mut reported: Vec<_> = events.iter().map(|event| (event.generation(), event.fd)).collect();
+    reported.sort_unstable();
     let mut left: Vec<_> = (1..)
         .zip(&pairs)
-        .flat_map(|(stamp, pairs)| pairs.iter().map(move |(here, _)| (stamp, here.as_raw_fd())))
+        .flat_map(|(generation, pairs)| pairs.iter().map(move |(here, _)| (generation, here.as_raw_fd())))
         .collect();
     left.sort_unstable();
-    assert_eq!(told, left);
+    assert_eq!(reported, left);
 }
 
 /// Workers share oneshots: the owner passes each event to a worker, which reads one byte and arms the oneshot
@@ -317,7 +316,7 @@ pub fn workers_that_rearm_oneshots_lose_nothing<B: Backend>() {
                 for event in queue {
                     let index = event.generation() as usize;
                     let alone = !busy[index].swap(true, Ordering::AcqRel);
-                    assert!(alone, "in two hands at once");
+                    assert!(alone, "two workers have the same descriptor");
                     let read = (&pairs[index].0).read(&mut [0]).is_ok_and(|bytes| bytes == 1);
                     busy[index].store(false, Ordering::Release);
                     if read && left.fetch_sub(1, Ordering::AcqRel) == 1 {
@@ -343,7 +342,7 @@ pub fn workers_that_rearm_oneshots_lose_nothing<B: Backend>() {
             let start = Instant::now();
             let mut turn = 0;
             while left.load(Ordering::Acquire) > 0 {
-                assert!(start.elapsed() < TIME_LIMIT, "bytes left behind");
+                assert!(start.elapsed() < TIME_LIMIT, "some bytes were not read");
                 for event in poller.wait(1_000).unwrap() {
                     turn += 1;
                     queues[turn % WORKERS].send(event).unwrap();

@@ -1,4 +1,4 @@
-//! add, modify, delete: what they answer, and what a refused one leaves behind.
+//! `add`, `modify`, `delete`: their results, and what they leave unchanged if they fail.
 
 use std::fs::File;
 use std::io::Write;
@@ -149,7 +149,7 @@ pub fn a_failed_add_keeps_the_old_mode<B: Backend>() {
             assert_silent(&mut poller);
             there.write_all(b"x").unwrap();
             if old.is_oneshot() {
-                // It has fired, and a refused add does not arm it.
+                // The oneshot has fired, and a failed `add` does not arm it.
                 assert_silent(&mut poller);
                 refuse(&poller);
                 assert_silent(&mut poller);
@@ -198,7 +198,7 @@ pub fn the_same_file_put_back_on_its_number_is_registered_on_epoll_only<B: Backe
     let client = EventObject::client(here.as_raw_fd());
     let other = dup(&here);
     poller.add(client).unwrap();
-    // Closed, or another file's, for a moment: something else has the number.
+    // The number is closed: another file has it for a moment.
     let mut number = here.into();
     replace(&mut number, File::open("/dev/null").unwrap());
     poller.wait(0).unwrap();
@@ -231,7 +231,7 @@ pub fn modify_changes_the_watched_directions<B: Backend>() {
                 assert_eq!(event.is_readable(), new.is_read(), "{old:?} to {new:?}");
                 assert_eq!(event.is_writable(), new.is_write(), "{old:?} to {new:?}");
             }
-            // What is not watched does not come when it becomes ready, either.
+            // A direction that is not watched is not reported when it becomes ready.
             drain_open(&here);
             fill(&here);
             assert_silent(&mut poller);
@@ -279,9 +279,9 @@ pub fn modify_changes_kind_and_generation<B: Backend>() {
         poller.add_with(first, interest).unwrap();
         assert_eq!(only_event(&mut poller), first);
         let server = EventObject::server(first.fd);
-        for word in [first.with_generation(1), server, server.with_generation(0xff_ffff), first] {
-            poller.modify(word, interest).unwrap();
-            assert_eq!(only_event(&mut poller), word, "{interest:?}");
+        for object in [first.with_generation(1), server, server.with_generation(0xff_ffff), first] {
+            poller.modify(object, interest).unwrap();
+            assert_eq!(only_event(&mut poller), object, "{interest:?}");
         }
     }
 }
@@ -328,7 +328,7 @@ pub fn a_deleted_fd_is_not_reported<B: Backend>() {
             poller.delete(client.fd).unwrap();
             assert_silent(&mut poller);
         }
-        // Ready, and never fetched.
+        // No wait has returned the event before the `delete`.
         poller.add_with(client, interest).unwrap();
         poller.delete(client.fd).unwrap();
         assert_silent(&mut poller);
@@ -380,7 +380,7 @@ pub fn after_delete_a_pending_event_is_not_reported<B: Backend>() {
     assert_silent(&mut poller);
 }
 
-/// Every call with `fd` is EBADF.
+/// Asserts that every call with `fd` fails with EBADF.
 #[track_caller]
 fn assert_bad_fd(poller: &impl Poller, fd: RawFd) {
     let client = EventObject::client(fd);
@@ -429,7 +429,7 @@ pub fn a_closed_fd_is_ebadf<B: Backend>() {
                         poller.delete(client.fd).unwrap();
                     }
                     drop(here);
-                    // Each of them the first to notice.
+                    // Each call is the first one after the close.
                     match call {
                         0 => assert_errno(poller.add_with(client, interest), libc::EBADF),
                         1 => assert_errno(poller.modify(client, interest), libc::EBADF),
@@ -445,11 +445,11 @@ pub fn a_closed_fd_is_ebadf<B: Backend>() {
 
 /// After a failed `add`, `modify` and `delete` fail too, and nothing is reported.
 pub fn a_failed_add_registers_nothing<B: Backend>() {
-    // No kernel polls a directory.
+    // No kernel can watch a directory.
     let directory = File::open("/").unwrap();
     let mut poller = poller::<B, EventKind>();
     let object = EventObject::client(directory.as_raw_fd());
-    // epoll looks at the file before it looks for a registration.
+    // epoll checks the file before it looks for a registration.
     let unregistered = if B::KERNEL == Kernel::Epoll { libc::EPERM } else { libc::ENOENT };
     for interest in interests() {
         poller.add_with(object, interest).unwrap_err();
@@ -459,7 +459,7 @@ pub fn a_failed_add_registers_nothing<B: Backend>() {
         }
     }
     assert_silent(&mut poller);
-    // Nor does it stand in the way of what gets the number.
+    // Another file with the same number can be added.
     let (here, _there) = ready_pair();
     let mut number = directory.into();
     replace(&mut number, &here);

@@ -1,4 +1,4 @@
-//! Signals: they do not end a wait, and lose nothing.
+//! Signals: they do not end a wait, and no event is lost.
 
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
@@ -25,22 +25,22 @@ extern "C" fn count(_: c_int) {
     HANDLED.fetch_add(1, Ordering::Relaxed);
 }
 
-/// How many signals the handler has counted.
+/// Returns how many signals the handler has counted.
 fn handled() -> usize {
     HANDLED.load(Ordering::Relaxed)
 }
 
-/// Handles SIGUSR1 by counting, with SA_RESTART or without.
-fn handle(restart: bool) {
+/// Installs a handler for SIGUSR1 that counts, with SA_RESTART or without.
+fn count_signals(restart: bool) {
     let flags = if restart { SaFlags::SA_RESTART } else { SaFlags::empty() };
     let action = SigAction::new(SigHandler::Handler(count), flags, SigSet::empty());
     // SAFETY: the handler only adds to an atomic, which is async-signal-safe.
     unsafe { sigaction(Signal::SIGUSR1, &action) }.unwrap();
 }
 
-/// Runs `run`, on this thread, which gets `signal` again and again meanwhile, with a pause in between.
-fn under<T>(signal: Signal, pause: Duration, run: impl FnOnce() -> T) -> T {
-    /// Ends the signals even if `run` panics.
+/// Calls `run` on this thread. Meanwhile another thread sends `signal` to it all the time, with pauses.
+fn with_signals<T>(signal: Signal, pause: Duration, run: impl FnOnce() -> T) -> T {
+    /// Stops the signals, even if `run` panics.
     struct End<'a>(&'a AtomicBool);
 
     impl Drop for End<'_> {
@@ -62,33 +62,33 @@ fn under<T>(signal: Signal, pause: Duration, run: impl FnOnce() -> T) -> T {
     })
 }
 
-/// Runs `run` until the handler has counted more than `least` signals: a busy machine may let few through at a time.
+/// Repeats `run` until the handler has counted more than `least` signals. A busy machine may deliver few at a time.
 fn until_handled(least: usize, mut run: impl FnMut()) {
     let (start, before) = (Instant::now(), handled());
     while handled() - before <= least {
-        assert!(start.elapsed() < 3 * TIME_LIMIT, "there were no signals");
+        assert!(start.elapsed() < 3 * TIME_LIMIT, "no signals were delivered");
         run();
     }
 }
 
 const OFTEN: Duration = Duration::from_millis(5);
 
-/// As often as the machine does it, some ten thousand times a second.
-const STORM: Duration = Duration::from_micros(30);
+/// The pause for signals at the highest rate that the machine allows, about ten thousand a second.
+const CONSTANTLY: Duration = Duration::from_micros(30);
 
-/// Waits in each way, `timeout` long, and asserts that nothing comes, nor before the time.
-fn waits_its_time<B: Backend>(timeout: Duration) {
+/// Waits with `timeout` by each method, and asserts that no wait is early or returns an event.
+fn assert_wait_times_out<B: Backend>(timeout: Duration) {
     let mut poller = poller::<B, EventKind>();
     let (idle, _peer) = unix_pair();
     poller.add(EventObject::client(idle.as_raw_fd())).unwrap();
     let mut events = Vec::new();
-    // A whole number of milliseconds, and not.
+    // With a whole number of milliseconds, and with a fraction.
     for timeout in [timeout, timeout + Duration::from_micros(300)] {
         let start = Instant::now();
         assert_eq!(poller.wait_into(&mut events, Some(timeout)).unwrap(), 0);
         let elapsed = start.elapsed();
         assert!(elapsed >= timeout, "{timeout:?}: ended after {elapsed:?}");
-        assert!(elapsed < TIME_LIMIT, "{timeout:?}: started anew with each signal: {elapsed:?}");
+        assert!(elapsed < TIME_LIMIT, "{timeout:?}: each signal restarted the timeout: {elapsed:?}");
     }
     let start = Instant::now();
     assert_eq!(poller.wait(timeout.as_millis() as i32).unwrap(), []);
@@ -99,9 +99,11 @@ fn waits_its_time<B: Backend>(timeout: Duration) {
 pub fn a_signal_does_not_end_a_wait<B: Backend>() {
     isolated(|| {
         for restart in [false, true] {
-            handle(restart);
+            count_signals(restart);
             until_handled(5, || {
-                under(Signal::SIGUSR1, OFTEN, || waits_its_time::<B>(Duration::from_millis(100)));
+                with_signals(Signal::SIGUSR1, OFTEN, || {
+                    assert_wait_times_out::<B>(Duration::from_millis(100))
+                });
             });
         }
     });
@@ -111,7 +113,7 @@ pub fn a_signal_does_not_end_a_wait<B: Backend>() {
 pub fn a_signal_does_not_end_a_wait_without_a_timeout<B: Backend>() {
     isolated(|| {
         for restart in [false, true] {
-            handle(restart);
+            count_signals(restart);
             let mut poller = poller::<B, EventKind>();
             let (here, mut there) = unix_pair();
             let client = EventObject::client(here.as_raw_fd());
@@ -122,7 +124,7 @@ pub fn a_signal_does_not_end_a_wait_without_a_timeout<B: Backend>() {
                 there
             });
             let mut events = Vec::new();
-            under(Signal::SIGUSR1, OFTEN, || {
+            with_signals(Signal::SIGUSR1, OFTEN, || {
                 assert_eq!(poller.wait(-1).unwrap(), [client]);
                 drain_open(&here);
                 let timeout = Duration::from_millis(50);
@@ -136,14 +138,14 @@ pub fn a_signal_does_not_end_a_wait_without_a_timeout<B: Backend>() {
 /// A wait with a timeout of 0 reports what is ready, even if signals interrupt it.
 pub fn a_signal_does_not_disturb_a_wait_that_polls<B: Backend>() {
     isolated(|| {
-        handle(false);
+        count_signals(false);
         let mut poller = poller::<B, EventKind>();
         let (here, mut there) = unix_pair();
         let client = EventObject::client(here.as_raw_fd());
         poller.add(client).unwrap();
         there.write_all(b"x").unwrap();
         let start = Instant::now();
-        under(Signal::SIGUSR1, STORM, || {
+        with_signals(Signal::SIGUSR1, CONSTANTLY, || {
             while start.elapsed() < Duration::from_millis(100) {
                 assert_eq!(poller.wait(0).unwrap(), [client]);
             }
@@ -154,9 +156,9 @@ pub fn a_signal_does_not_disturb_a_wait_that_polls<B: Backend>() {
 /// A signal that is ignored by default does not end a wait.
 pub fn an_ignored_signal_does_not_end_a_wait<B: Backend>() {
     isolated(|| {
-        // Ignored by default.
+        // The default action of these signals is to ignore them.
         for signal in [Signal::SIGURG, Signal::SIGWINCH] {
-            under(signal, OFTEN, || waits_its_time::<B>(Duration::from_millis(50)));
+            with_signals(signal, OFTEN, || assert_wait_times_out::<B>(Duration::from_millis(50)));
         }
     });
 }
@@ -164,9 +166,11 @@ pub fn an_ignored_signal_does_not_end_a_wait<B: Backend>() {
 /// A wait ends at its timeout, even if signals interrupt it all the time.
 pub fn a_wait_times_out_under_constant_signals<B: Backend>() {
     isolated(|| {
-        handle(false);
+        count_signals(false);
         until_handled(50, || {
-            under(Signal::SIGUSR1, STORM, || waits_its_time::<B>(Duration::from_millis(100)));
+            with_signals(Signal::SIGUSR1, CONSTANTLY, || {
+                assert_wait_times_out::<B>(Duration::from_millis(100))
+            });
         });
     });
 }
@@ -174,7 +178,7 @@ pub fn a_wait_times_out_under_constant_signals<B: Backend>() {
 /// Every event is reported, in each mode, even if signals interrupt the waits all the time.
 pub fn no_event_is_lost_under_constant_signals<B: Backend>() {
     isolated(|| {
-        handle(false);
+        count_signals(false);
         for interest in [Interest::READ, Interest::READ.edge(), Interest::READ.oneshot()] {
             let mut poller = poller::<B, EventKind>();
             let (mut here, mut there) = unix_pair();
@@ -187,13 +191,13 @@ pub fn no_event_is_lost_under_constant_signals<B: Backend>() {
                 while rounds < 10 || start.elapsed() < Duration::from_millis(300) {
                     rounds += 1;
                     there.write_all(b"x").unwrap();
-                    // What is lost is never answered.
+                    // A lost event is never acknowledged.
                     acknowledged.recv_timeout(TIME_LIMIT).expect("an event was lost");
                 }
                 there.write_all(b"!").unwrap();
                 there
             });
-            under(Signal::SIGUSR1, STORM, || {
+            with_signals(Signal::SIGUSR1, CONSTANTLY, || {
                 loop {
                     assert_eq!(poller.wait(TIME_LIMIT_MS).unwrap(), [client]);
                     let mut byte = [0];
@@ -215,13 +219,13 @@ pub fn no_event_is_lost_under_constant_signals<B: Backend>() {
 /// Signals do not disturb `add`, `modify` and `delete`: each call takes effect once.
 pub fn signals_do_not_disturb_registering<B: Backend>() {
     isolated(|| {
-        handle(false);
+        count_signals(false);
         let mut poller = poller::<B, EventKind>();
         let (here, mut there) = unix_pair();
         there.write_all(b"x").unwrap();
         let client = EventObject::client(here.as_raw_fd());
         let start = Instant::now();
-        under(Signal::SIGUSR1, STORM, || {
+        with_signals(Signal::SIGUSR1, CONSTANTLY, || {
             while start.elapsed() < Duration::from_millis(200) {
                 poller.add(client).unwrap();
                 poller.modify(client.with_generation(1), Interest::READ | Interest::WRITE).unwrap();
@@ -241,10 +245,10 @@ pub fn a_wait_continues_after_the_process_was_stopped<B: Backend>() {
             let script = format!("sleep 0.05; kill -STOP {id}; sleep 0.{milliseconds:03}; kill -CONT {id}");
             Command::new("sh").args(["-c", &script]).spawn().unwrap()
         };
-        // The time is up after it was continued; before.
+        // The timeout expires after the process was continued, and while it is stopped.
         for milliseconds in [400, 100] {
             let mut stopper = stop(200);
-            waits_its_time::<B>(Duration::from_millis(milliseconds));
+            assert_wait_times_out::<B>(Duration::from_millis(milliseconds));
             stopper.wait().unwrap();
         }
         let mut poller = poller::<B, EventKind>();

@@ -1,4 +1,4 @@
-//! Wakers: they end a wait from anywhere, and no wake-up is lost.
+//! Wakers: they end a wait from any thread, and no wake-up is lost.
 
 use std::io::Write;
 use std::os::fd::AsRawFd;
@@ -21,18 +21,18 @@ use crate::{Backend, Kernel};
 
 type WakerOf<B> = <<B as Backend>::Poller<EventKind> as Poller>::Waker;
 
-/// Asserts that the next wait is ended by a wake, and by no event.
+/// Asserts that a wake-up, and no event, ends the next wait.
 #[track_caller]
-fn woken(poller: &mut impl Poller) {
+fn assert_woken(poller: &mut impl Poller) {
     let start = Instant::now();
     let events = poller.wait(TIME_LIMIT_MS).unwrap();
-    assert!(events.is_empty(), "a wake is no event: {events:?}");
+    assert!(events.is_empty(), "a wake-up was returned as an event: {events:?}");
     assert!(start.elapsed() < TIME_LIMIT, "not woken");
 }
 
-/// Asserts that nothing ends the next wait before its time.
+/// Asserts that nothing ends the next wait before its timeout.
 #[track_caller]
-fn not_woken(poller: &mut impl Poller) {
+fn assert_not_woken(poller: &mut impl Poller) {
     let start = Instant::now();
     assert_silent(poller);
     let elapsed = start.elapsed();
@@ -43,11 +43,11 @@ fn not_woken(poller: &mut impl Poller) {
 pub fn a_wake_before_a_wait_ends_that_wait<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let waker = poller.waker().unwrap();
-    not_woken(&mut poller);
+    assert_not_woken(&mut poller);
     for _ in 0..5 {
         waker.wake().unwrap();
-        woken(&mut poller);
-        not_woken(&mut poller);
+        assert_woken(&mut poller);
+        assert_not_woken(&mut poller);
     }
 }
 
@@ -78,10 +78,10 @@ pub fn a_wake_is_used_up_by_a_wait_that_polls<B: Backend>() {
     for _ in 0..5 {
         waker.wake().unwrap();
         assert!(poller.wait(0).unwrap().is_empty());
-        not_woken(&mut poller);
+        assert_not_woken(&mut poller);
     }
     waker.wake().unwrap();
-    woken(&mut poller);
+    assert_woken(&mut poller);
 }
 
 /// A million wake-ups before a wait end one wait.
@@ -92,8 +92,8 @@ pub fn a_million_wakes_end_one_wait<B: Backend>() {
         for _ in 0..1_000_000 {
             waker.wake().unwrap();
         }
-        woken(&mut poller);
-        not_woken(&mut poller);
+        assert_woken(&mut poller);
+        assert_not_woken(&mut poller);
     }
 }
 
@@ -104,16 +104,16 @@ pub fn all_wakers_of_a_poller_share_their_wake_ups<B: Backend>() {
     let wakers = [wakers[0].clone(), wakers[1].clone(), wakers[0].clone()];
     for waker in &wakers {
         waker.wake().unwrap();
-        woken(&mut poller);
+        assert_woken(&mut poller);
     }
     for waker in &wakers {
         waker.wake().unwrap();
     }
-    woken(&mut poller);
-    not_woken(&mut poller);
+    assert_woken(&mut poller);
+    assert_not_woken(&mut poller);
     drop(wakers);
     poller.waker().unwrap().wake().unwrap();
-    woken(&mut poller);
+    assert_woken(&mut poller);
 }
 
 /// A waker wakes its own poller only.
@@ -122,11 +122,11 @@ pub fn a_waker_wakes_no_other_poller<B: Backend>() {
     let mut two = poller::<B, EventKind>();
     let wakers = [one.waker().unwrap(), two.waker().unwrap()];
     wakers[0].wake().unwrap();
-    not_woken(&mut two);
-    woken(&mut one);
+    assert_not_woken(&mut two);
+    assert_woken(&mut one);
     wakers[1].wake().unwrap();
-    not_woken(&mut one);
-    woken(&mut two);
+    assert_not_woken(&mut one);
+    assert_woken(&mut two);
 }
 
 /// Several threads can wake through clones of one waker.
@@ -139,11 +139,11 @@ pub fn many_threads_can_wake<B: Backend>() {
                 let waker = waker.clone();
                 scope.spawn(move || waker.wake().unwrap());
             }
-            woken(&mut poller);
+            assert_woken(&mut poller);
         });
-        // Those that came after the first was seen.
+        // Takes the wake-ups that came after this wait had ended.
         poller.wait(0).unwrap();
-        not_woken(&mut poller);
+        assert_not_woken(&mut poller);
     }
 }
 
@@ -205,7 +205,7 @@ pub fn a_waker_does_not_clash_with_small_fds<B: Backend>() {
         for _ in 0..16 {
             pairs.push(unix_pair());
         }
-        // In the place of standard input: a registration of fd 0.
+        // Replaces standard input, so descriptor 0 is registered too.
         rustix::stdio::dup2_stdin(&pairs[0].0).unwrap();
         let fds = pairs.iter().map(|(here, _)| here.as_raw_fd()).chain([0]);
         let fds: Vec<_> = fds.collect();
@@ -213,13 +213,13 @@ pub fn a_waker_does_not_clash_with_small_fds<B: Backend>() {
             poller.add(EventObject::client(*fd)).unwrap();
         }
         waker.wake().unwrap();
-        woken(&mut poller);
+        assert_woken(&mut poller);
         for fd in &fds {
             poller.delete(*fd).unwrap();
             waker.wake().unwrap();
-            woken(&mut poller);
+            assert_woken(&mut poller);
         }
-        not_woken(&mut poller);
+        assert_not_woken(&mut poller);
     });
 }
 
@@ -239,21 +239,21 @@ pub fn a_wake_and_ready_events_are_both_seen<B: Backend>() {
             if !wake_first {
                 waker.wake().unwrap();
             }
-            // With room for one, two waits: the wake alone ends the one.
+            // If the batch has room for one, the wake-up ends one wait and the event the other.
             let events: Vec<_> = (0..2).flat_map(|_| poller.wait(0).unwrap()).collect();
             assert!(events.contains(&client) && events.iter().all(|event| *event == client));
             drain_open(&here);
             poller.wait(0).unwrap();
-            // The wake was seen, so that the next is one of its own.
-            not_woken_within(&mut poller, 1);
+            // The wake-up was seen, so the next one ends another wait.
+            assert_not_woken_within(&mut poller, 1);
             waker.wake().unwrap();
-            woken(&mut poller);
+            assert_woken(&mut poller);
         }
     }
 }
 
 #[track_caller]
-fn not_woken_within(poller: &mut impl Poller, milliseconds: i32) {
+fn assert_not_woken_within(poller: &mut impl Poller, milliseconds: i32) {
     let start = Instant::now();
     assert!(poller.wait(milliseconds).unwrap().is_empty());
     assert!(start.elapsed() >= Duration::from_millis(milliseconds as u64), "woken");
@@ -274,8 +274,11 @@ pub fn busy_fds_do_not_starve_a_wake<B: Backend>() {
             assert_eq!(poller.wait(0).unwrap().len(), 1);
         }
         waker.wake().unwrap();
-        let empty = (0..=pairs.len()).any(|_| poller.wait(0).unwrap().is_empty());
-        assert!(empty, "the wake took no place among the events");
+        let mut is_woken = false;
+        for _ in 0..=pairs.len() {
+            is_woken |= poller.wait(0).unwrap().is_empty();
+        }
+        assert!(is_woken, "the wake-up did not end a wait");
     }
 }
 
@@ -321,22 +324,21 @@ pub fn a_wake_in_a_signal_handler_ends_the_wait<B: Backend>() {
         let mut poller = poller::<B, EventKind>();
         let waker = poller.waker().unwrap();
         let wake = move || drop(waker.wake());
-        // SAFETY: `wake` is async-signal-safe, which is what this case is about.
-        #[allow(unsafe_code)]
+        // SAFETY: `wake` is async-signal-safe, which this case tests.
         unsafe { signal_hook::low_level::register(libc::SIGUSR1, wake) }.unwrap();
 
-        // Before the wait, on the waiter's own thread.
+        // Before the wait, on the waiting thread.
         signal_hook::low_level::raise(libc::SIGUSR1).unwrap();
-        woken(&mut poller);
-        not_woken(&mut poller);
+        assert_woken(&mut poller);
+        assert_not_woken(&mut poller);
 
-        // During the wait: on the waiting thread, which the signal interrupts, and on another.
+        // During the wait, on the waiting thread, which the signal interrupts, and on another thread.
         let (sender, receiver) = std::sync::mpsc::channel();
         let waiting = thread::spawn(move || {
             sender.send(SignalTarget::this_thread()).unwrap();
-            woken(&mut poller);
+            assert_woken(&mut poller);
             sender.send(SignalTarget::this_thread()).unwrap();
-            woken(&mut poller);
+            assert_woken(&mut poller);
         });
         let waiter = receiver.recv_timeout(TIME_LIMIT).unwrap();
         thread::sleep(Duration::from_millis(50));
@@ -357,27 +359,27 @@ where
     let mut poller = poller::<B, EventKind>();
     let waker = task::Waker::from(Arc::new(poller.waker().unwrap()));
     waker.wake_by_ref();
-    woken(&mut poller);
+    assert_woken(&mut poller);
     let other = waker.clone();
     assert!(waker.will_wake(&other));
     other.wake();
-    woken(&mut poller);
-    not_woken(&mut poller);
+    assert_woken(&mut poller);
+    assert_not_woken(&mut poller);
     thread::spawn(move || waker.wake()).join().unwrap();
-    woken(&mut poller);
-    not_woken(&mut poller);
+    assert_woken(&mut poller);
+    assert_not_woken(&mut poller);
 }
 
 /// No wake-up is lost when waiter and wakers race: the waiter sees what was published before the wake-up that
 /// ends its wait.
 pub fn no_wake_up_is_lost_under_stress<B: Backend>() {
-    // One alone has nobody whose next wake-up would hide that one was lost.
+    // With several wakers, the wake-up of one may hide that another's was lost. So one waker runs alone too.
     for wakers in [1, 3] {
         wake_under_stress::<B>(wakers, Duration::from_millis(800));
     }
 }
 
-/// Each waker publishes a number, wakes, and goes on when the waiter has seen it.
+/// Each waker publishes a number, wakes the waiter, and goes on when the waiter has seen the number.
 fn wake_under_stress<B: Backend>(wakers: usize, time: Duration) {
     let mut poller = poller::<B, EventKind>();
     let waker = poller.waker().unwrap();
