@@ -159,15 +159,17 @@ impl<K: Tag> EpollPoller<K> {
         match EventObject::decode(event.user_data()) {
             Some(object) if object.fd >= 0 => Some(object.with_readiness(events::readiness(event.bits()))),
             _ => {
-                self.receive_wake_up(event);
+                if event.user_data() == WAKER_USER_DATA {
+                    self.receive_wake_up();
+                }
                 None
             }
         }
     }
 
     #[cold]
-    fn receive_wake_up(&self, event: sys::Event) {
-        if let Some(waker) = self.waker.get().filter(|_| event.user_data() == WAKER_USER_DATA) {
+    fn receive_wake_up(&self) {
+        if let Some(waker) = self.waker.get() {
             waker.received();
         }
     }

@@ -1,4 +1,4 @@
-//! The conformance suite on kqueue: the kernel's on macOS, the emulation on Linux.
+//! The conformance suite on kqueue: on macOS the system's own, on Linux the emulation.
 
 use pollio_conformance::{Backend, Kernel};
 use pollio_core::Tag;
@@ -7,8 +7,7 @@ struct Kqueue;
 
 impl Backend for Kqueue {
     type Poller<K: Tag> = crate::KqueuePoller<K>;
-    const KERNEL: Kernel =
-        if cfg!(target_os = "macos") { Kernel::Kqueue } else { Kernel::EmulatedKqueue };
+    const KERNEL: Kernel = if cfg!(target_os = "macos") { Kernel::Kqueue } else { Kernel::EmulatedKqueue };
 }
 
 pollio_conformance::suite!(Kqueue);
