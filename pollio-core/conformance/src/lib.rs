@@ -276,6 +276,7 @@ macro_rules! suite {
                 a_waker_uses_one_fd_on_epoll_and_none_on_kqueue,
                 a_wake_in_a_signal_handler_ends_the_wait,
                 an_arc_of_a_waker_is_a_task_waker,
+                a_waker_becomes_a_task_waker_without_an_allocation,
                 no_wake_up_is_lost_under_stress,
             ]
             registrars: [
@@ -287,6 +288,8 @@ macro_rules! suite {
                 a_close_by_another_thread_does_not_end_a_wait,
                 a_registrar_may_outlive_its_poller,
                 the_last_registrar_closes_the_pollers_fd,
+                a_registrar_has_the_fd_of_its_poller,
+                handles_work_as_trait_objects,
                 one_of_several_racing_threads_succeeds,
                 several_threads_register_while_the_owner_waits,
                 workers_that_rearm_oneshots_lose_nothing,

@@ -1,7 +1,7 @@
 //! Registrars: `add`, `modify` and `delete` on other threads.
 
 use std::io::{Read, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, mpsc};
@@ -180,6 +180,36 @@ pub fn the_last_registrar_closes_the_pollers_fd<B: Backend>() {
         drop(last);
         assert_eq!(open_fds(), before);
     });
+}
+
+/// A registrar gives access to the descriptor of its poller.
+pub fn a_registrar_has_the_fd_of_its_poller<B: Backend>()
+where
+    RegistrarOf<B>: AsFd + AsRawFd,
+{
+    let poller = poller::<B, EventKind>();
+    let registrar = poller.registrar();
+    assert_eq!(registrar.as_raw_fd(), poller.as_raw_fd());
+    assert_eq!(registrar.as_fd().as_raw_fd(), poller.as_raw_fd());
+    assert_eq!(registrar.clone().as_raw_fd(), poller.as_raw_fd());
+}
+
+/// Wakers and registrars work as trait objects.
+pub fn handles_work_as_trait_objects<B: Backend>() {
+    let mut poller = poller::<B, EventKind>();
+    let (here, there) = unix_pair();
+    send(&there);
+    let wakeup: Box<dyn Wakeup + Send> = Box::new(poller.waker().unwrap());
+    wakeup.wake().unwrap();
+    assert_eq!(poller.wait(-1).unwrap(), []);
+    let registrar = poller.registrar();
+    let register: &dyn Register = &registrar;
+    register.add(client(&here)).unwrap();
+    assert_eq!(only_event(&mut poller), client(&here));
+    register.modify(client(&here), Interest::WRITE).unwrap();
+    register.delete(here.as_raw_fd()).unwrap();
+    register.add_with(client(&here), Interest::READ.oneshot()).unwrap();
+    assert_eq!(only_event(&mut poller), client(&here));
 }
 
 /// If several threads add the same descriptor at once, one succeeds. If several delete it, one succeeds.

@@ -8,6 +8,7 @@ use std::task;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use allocation_counter::measure;
 use pollio_core::{EventKind, EventObject, Interest, Poller, Register, Wakeup};
 
 use crate::assertions::{
@@ -368,6 +369,29 @@ where
     thread::spawn(move || waker.wake()).join().unwrap();
     assert_woken(&mut poller);
     assert_not_woken(&mut poller);
+}
+
+/// A waker converts into a `std::task::Waker`, which shares the waker's allocation and may outlive it.
+pub fn a_waker_becomes_a_task_waker_without_an_allocation<B: Backend>()
+where
+    WakerOf<B>: Into<task::Waker>,
+{
+    let mut poller = poller::<B, EventKind>();
+    let waker = poller.waker().unwrap();
+    let clone = waker.clone();
+    let mut converted = None;
+    let allocations = measure(|| converted = Some(clone.into()));
+    assert_eq!(allocations.count_total, 0);
+    let task_waker: task::Waker = converted.unwrap();
+    task_waker.wake_by_ref();
+    assert_woken(&mut poller);
+    assert!(task_waker.will_wake(&waker.clone().into()));
+    drop(waker);
+    task_waker.clone().wake();
+    assert_woken(&mut poller);
+    assert_not_woken(&mut poller);
+    drop(poller);
+    task_waker.wake();
 }
 
 /// No wake-up is lost when waiter and wakers race: the waiter sees what was published before the wake-up that
