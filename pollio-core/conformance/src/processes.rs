@@ -14,7 +14,7 @@ use std::{fs, thread};
 pub fn isolated(case: impl FnOnce()) {
     if std::env::var_os(ISOLATED).is_some() {
         // Ends a case that hangs.
-        nix::unistd::alarm::set(300);
+        nix::unistd::alarm::set(600);
         return case();
     }
     let name = thread::current().name().map(str::to_owned).unwrap_or_default();

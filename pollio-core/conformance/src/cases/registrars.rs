@@ -326,7 +326,7 @@ pub fn several_threads_register_while_the_owner_waits<B: Backend>() {
 /// again. No two workers have the same descriptor at once, and no byte is left.
 pub fn workers_that_rearm_oneshots_lose_nothing<B: Backend>() {
     const WORKERS: usize = 3;
-    const BYTES: usize = 200;
+    const BYTES: usize = 50;
     for interest in [Interest::READ, Interest::READ | Interest::WRITE] {
         let mut poller = poller::<B, EventKind>();
         let registrar = poller.registrar();
