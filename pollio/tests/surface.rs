@@ -284,9 +284,10 @@ fn a_waker_becomes_a_task_waker_without_an_allocation() {
     let task_waker = task_waker.unwrap();
     task_waker.wake_by_ref();
     assert!(poller.wait(-1).unwrap().is_empty());
-    let allocations = allocation_counter::measure(|| task_waker.clone().wake());
+    let mut clone = None;
+    let allocations = allocation_counter::measure(|| clone = Some(task_waker.clone()));
     assert_eq!(allocations.count_total, 0);
-    assert!(poller.wait(-1).unwrap().is_empty());
+    drop(clone);
     assert!(task_waker.will_wake(&std::task::Waker::from(waker.clone())));
     drop(poller);
     // The task's waker keeps what it needs.

@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 use std::os::fd::{AsFd, AsRawFd};
+use std::task;
 
 use pollio_core::{Poller, Tag};
 
@@ -9,8 +10,16 @@ use crate::fds::raise_fd_limit;
 
 /// A backend under test.
 pub trait Backend: 'static {
-    /// The backend's poller, for any kind.
-    type Poller<K: Tag>: Poller<K> + AsFd + AsRawFd + Debug + Send + 'static;
+    /// The backend's poller, which has to work with every kind.
+    ///
+    /// The other bounds are promises of pollio's backends: conversions of the waker, and access to the poller's
+    /// descriptor.
+    type Poller<K: Tag>: Poller<K, Waker: task::Wake + Into<task::Waker> + Debug, Registrar: AsFd + AsRawFd + Debug>
+        + AsFd
+        + AsRawFd
+        + Debug
+        + Send
+        + 'static;
 
     /// The kernel interface below the backend. Some cases expect different results from different kernels.
     const KERNEL: Kernel;

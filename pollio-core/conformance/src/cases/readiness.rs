@@ -349,7 +349,7 @@ pub fn a_unix_connect_to_a_full_backlog_has_to_be_repeated<B: Backend>() {
     let address = SockAddr::unix(directory.path().join("listener")).unwrap();
     let listener = unix_stream();
     listener.bind(&address).unwrap();
-    listener.listen(0).unwrap();
+    listener.listen(1).unwrap();
     let mut connected = Vec::new();
     let (here, error) = loop {
         assert!(connected.len() < 200, "the backlog is never full");
