@@ -511,12 +511,14 @@ pub fn a_queued_error_is_reported_until_the_queue_is_read_on_epoll<B: Backend>()
         use std::net::UdpSocket;
 
         let mut poller = poller::<B, EventKind>();
-        let not_listening = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+        // A socket that is connected to another address refuses the datagram, and holds its port.
+        let refusing = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        refusing.connect((Ipv4Addr::LOCALHOST, 9)).unwrap();
         let here = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         here.set_nonblocking(true).unwrap();
         setsockopt(&here, sockopt::Ipv4RecvErr, &true).unwrap();
         poller.add(client(&here)).unwrap();
-        here.send_to(b"x", not_listening).unwrap();
+        here.send_to(b"x", refusing.local_addr().unwrap()).unwrap();
         assert!(wait_until(&mut poller, EventObject::is_error).is_readable());
         assert_eq!(here.recv(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionRefused);
         for _ in 0..3 {
