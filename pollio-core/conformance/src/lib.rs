@@ -296,7 +296,7 @@ macro_rules! suite {
             ]
             kinds: [
                 event_kinds_are_returned_with_their_events,
-                kinds_of_tags_are_returned_with_their_events,
+                kinds_that_tags_defines_are_returned_with_their_events,
                 every_tag_is_returned,
                 generations_are_returned_with_their_events,
                 a_generation_tells_owners_of_a_number_apart,

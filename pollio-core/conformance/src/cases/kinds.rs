@@ -56,7 +56,7 @@ pub fn event_kinds_are_returned_with_their_events<B: Backend>() {
 }
 
 /// A kind that `tags!` defines is returned with its events, and `modify` changes it.
-pub fn kinds_of_tags_are_returned_with_their_events<B: Backend>() {
+pub fn kinds_that_tags_defines_are_returned_with_their_events<B: Backend>() {
     let mut poller = poller::<B, Role>();
     let kinds = [Role::Listener, Role::Downstream, Role::Upstream];
     let pairs = [ready(), ready(), ready()];
