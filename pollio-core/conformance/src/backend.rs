@@ -57,8 +57,3 @@ pub fn does_not_apply<B: Backend>(kernels: &[Kernel], reason: &str) -> bool {
     }
     does_not_apply
 }
-
-/// Returns whether the case does not apply because it needs epoll, and prints the reason.
-pub fn needs_epoll<B: Backend>(reason: &str) -> bool {
-    does_not_apply::<B>(&[Kernel::Kqueue, Kernel::EmulatedKqueue], reason)
-}

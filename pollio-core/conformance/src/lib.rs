@@ -1,8 +1,8 @@
 //! A conformance suite for [`pollio_core::Poller`]: it states every promise once, and runs on every backend.
 //!
 //! A backend implements [`Backend`] in its unit tests and calls [`suite!`]. Each case then becomes a test of the
-//! backend. A case is a generic function in [`cases`]. The list in [`suite!`] is the table of contents, and a test of
-//! this crate compares it with the functions.
+//! backend. A case is a generic function in [`cases`]. The lists in [`suite!`] and [`epoll_suite!`] are the table of
+//! contents, and a test of this crate compares them with the functions.
 //!
 //! Some cases use the word ghost. On Linux, a registration outlives its closed descriptor while a duplicate of the
 //! descriptor is open, and reports events with the closed number. Such a registration is a ghost.
@@ -19,7 +19,8 @@ pub mod threads;
 
 pub use backend::{Backend, Kernel};
 
-/// Makes each case a test of the calling module, run on the given [`Backend`].
+/// Makes each case a test of the calling module, run on the given [`Backend`]. The cases that need epoll are in
+/// [`epoll_suite!`].
 #[macro_export]
 macro_rules! suite {
     ($Backend:ty) => {
@@ -72,6 +73,7 @@ macro_rules! suite {
                 closing_while_another_thread_waits_ends_the_registration,
                 a_copy_in_a_child_keeps_a_closed_fd_registered_on_epoll_only,
                 a_copy_in_flight_keeps_a_closed_fd_registered_on_epoll_only,
+                #[cfg(target_os = "linux")]
                 a_blocked_read_keeps_a_closed_fd_registered_on_epoll_only,
             ]
             file_types: [
@@ -79,9 +81,6 @@ macro_rules! suite {
                 a_directory_cannot_be_watched,
                 some_devices_cannot_be_watched,
                 a_poller_cannot_watch_itself,
-                a_memfd_is_eperm_on_epoll,
-                an_o_path_fd_is_ebadf_on_epoll,
-                a_proc_file_is_watched_if_it_can_be_polled,
             ]
             timeouts: [
                 a_timeout_of_zero_returns_at_once,
@@ -125,7 +124,6 @@ macro_rules! suite {
             forks: [
                 a_forked_child_that_drops_the_poller_does_not_change_the_parents,
                 a_program_that_closes_its_copy_does_not_change_the_parents_poller,
-                a_childs_registration_is_reported_in_the_parent_on_epoll_only,
             ]
             ownership: [
                 dropping_a_poller_keeps_the_registered_fds_open,
@@ -200,7 +198,6 @@ macro_rules! suite {
                 a_listener_that_was_shut_down_is_readable_on_epoll,
                 a_unix_peer_that_closes_with_unread_data_is_read_closed,
                 a_datagram_peer_that_closes_is_not_an_end,
-                a_queued_error_is_reported_until_the_queue_is_read_on_epoll,
                 a_receive_low_water_mark_delays_readability,
                 data_around_an_out_of_band_byte_is_reported,
                 a_unix_peer_that_shut_down_reading_is_seen_on_epoll_only,
@@ -234,22 +231,6 @@ macro_rules! suite {
                 a_refused_datagram_is_reported,
                 a_loop_that_only_reads_gets_to_the_error_of_a_datagram,
                 a_loop_that_only_writes_gets_to_the_error_of_a_datagram,
-                an_unconnected_unix_socket_is_writable_while_its_receiver_is_full_on_epoll,
-            ]
-            #[cfg(target_os = "linux")]
-            priority: [
-                an_out_of_band_byte_is_priority,
-                priority_has_modes,
-                #[ignore = "sets the host name of a new namespace: needs root, user namespaces or sudo"]
-                a_changed_attribute_is_priority_and_error,
-            ]
-            #[cfg(target_os = "linux")]
-            linux_fds: [
-                an_eventfds_counter_decides_its_readiness,
-                a_timerfd_is_readable_when_it_expires,
-                a_signalfd_is_readable_while_a_signal_is_pending,
-                an_inotify_fd_is_readable_when_its_directory_changes,
-                a_pidfd_is_readable_when_its_process_has_ended,
             ]
             fairness: [
                 events_without_room_in_a_batch_come_later,
@@ -257,7 +238,6 @@ macro_rules! suite {
                 ready_fds_are_reported_equally_often,
                 a_quiet_fd_is_reported_beside_busy_ones,
                 reading_does_not_starve_writing,
-                all_fds_of_several_processes_are_reported,
             ]
             wakers: [
                 a_wake_before_a_wait_ends_that_wait,
@@ -302,7 +282,6 @@ macro_rules! suite {
                 a_generation_tells_owners_of_a_number_apart,
                 user_data_that_does_not_decode_is_skipped,
                 a_wait_with_only_undecodable_user_data_is_empty,
-                foreign_user_data_is_returned_or_skipped,
                 a_tag_that_decodes_as_another_kind_loses_no_event,
                 a_tag_may_register_while_an_event_is_decoded,
                 a_tag_may_register_while_an_event_is_encoded,
@@ -318,10 +297,9 @@ macro_rules! suite {
         }
     };
     (@tests $Backend:ty; $(
-        $(#[$of_module:meta])* $module:ident: [ $( $(#[$of_case:meta])* $case:ident ),* $(,)? ]
+        $module:ident: [ $( $(#[$of_case:meta])* $case:ident ),* $(,)? ]
     )*) => {
         $(
-            $(#[$of_module])*
             mod $module {
                 use super::*;
 
@@ -334,5 +312,52 @@ macro_rules! suite {
                 )*
             }
         )*
+    };
+}
+
+/// Makes each case that needs epoll a test, in a module `epoll`. For backends on Linux's epoll, beside [`suite!`].
+#[cfg(target_os = "linux")]
+#[macro_export]
+macro_rules! epoll_suite {
+    ($Backend:ty) => {
+        mod epoll {
+            use super::*;
+
+            $crate::suite! { @tests $Backend;
+                priority: [
+                    an_out_of_band_byte_is_priority,
+                    priority_has_modes,
+                    #[ignore = "sets the host name of a new namespace: needs root, user namespaces or sudo"]
+                    a_changed_attribute_is_priority_and_error,
+                ]
+                linux_fds: [
+                    an_eventfds_counter_decides_its_readiness,
+                    a_timerfd_is_readable_when_it_expires,
+                    a_signalfd_is_readable_while_a_signal_is_pending,
+                    an_inotify_fd_is_readable_when_its_directory_changes,
+                    a_pidfd_is_readable_when_its_process_has_ended,
+                ]
+                file_types: [
+                    a_memfd_is_eperm_on_epoll,
+                    an_o_path_fd_is_ebadf_on_epoll,
+                    a_proc_file_is_watched_if_it_can_be_polled,
+                ]
+                forks: [
+                    a_childs_registration_is_reported_in_the_parent_on_epoll_only,
+                ]
+                readiness: [
+                    a_queued_error_is_reported_until_the_queue_is_read_on_epoll,
+                ]
+                datagrams: [
+                    an_unconnected_unix_socket_is_writable_while_its_receiver_is_full_on_epoll,
+                ]
+                fairness: [
+                    all_fds_of_several_processes_are_reported,
+                ]
+                kinds: [
+                    foreign_user_data_is_returned_or_skipped,
+                ]
+            }
+        }
     };
 }

@@ -1,4 +1,4 @@
-//! The list in `suite!` contains every case, and every case has a description.
+//! The lists in `suite!` and `epoll_suite!` contain every case, and every case has a description.
 #![cfg(any(target_os = "linux", target_os = "macos"))]
 
 use std::collections::BTreeSet;
@@ -28,33 +28,34 @@ fn defined(mut each: impl FnMut(&str, Option<&str>)) -> BTreeSet<String> {
     cases
 }
 
-/// Returns the cases in the list of `suite!`, in order.
+/// Returns the cases in the lists of `suite!` and `epoll_suite!`, in order.
 fn listed() -> Vec<String> {
     let source = include_str!("../src/lib.rs");
-    let list = source.split_once("@tests $Backend;\n").expect("the list").1;
-    let list = list.split_once("\n        }\n").expect("its end").0;
     let mut cases = Vec::new();
-    let mut module = "";
-    for line in list.lines().map(str::trim) {
-        if let Some(begins) = line.strip_suffix(": [") {
-            module = begins;
-        } else if let Some(case) = line.strip_suffix(',') {
-            cases.push(format!("{module}::{case}"));
-        } else {
-            assert!(line == "]" || line.starts_with("#["), "expected one case per line: {line}");
+    for list in source.split("@tests $Backend;\n").skip(1) {
+        let list = list.split_once("}\n").expect("the end of the list").0;
+        let mut module = "";
+        for line in list.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            if let Some(begins) = line.strip_suffix(": [") {
+                module = begins;
+            } else if let Some(case) = line.strip_suffix(',') {
+                cases.push(format!("{module}::{case}"));
+            } else {
+                assert!(line == "]" || line.starts_with("#["), "expected one case per line: {line}");
+            }
         }
     }
     cases
 }
 
 #[test]
-fn the_list_contains_every_case_once() {
+fn the_lists_contain_every_case_once() {
     let listed = listed();
     let set: BTreeSet<String> = listed.iter().cloned().collect();
     let defined = defined(|_, _| {});
     assert!(defined.len() > 200, "too few cases were found: {}", defined.len());
     let missing: Vec<_> = defined.difference(&set).collect();
-    assert!(missing.is_empty(), "cases missing from the list: {missing:?}");
+    assert!(missing.is_empty(), "cases missing from the lists: {missing:?}");
     let gone: Vec<_> = set.difference(&defined).collect();
     assert!(gone.is_empty(), "listed cases that do not exist: {gone:?}");
     assert_eq!(listed.len(), set.len(), "a case is listed twice");

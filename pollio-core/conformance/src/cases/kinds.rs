@@ -215,39 +215,33 @@ pub fn a_wait_with_only_undecodable_user_data_is_empty<B: Backend>() {
 
 /// Linux: arbitrary user data, put into the epoll without the poller, is returned or skipped. It never panics,
 /// and never hides the events beside it.
+#[cfg(target_os = "linux")]
 pub fn foreign_user_data_is_returned_or_skipped<B: Backend>() {
-    #[cfg(target_os = "linux")]
-    {
-        use crate::backend::needs_epoll;
-        use rustix::event::epoll;
+    use rustix::event::epoll;
 
-        if needs_epoll::<B>("no other program can change a kqueue") {
-            return;
-        }
-        fn case<B: Backend, K: Tag + std::fmt::Debug + PartialEq>(kind: K) {
-            let mut poller = poller::<B, K>();
-            let (known, _known_peer) = ready();
-            let client = EventObject::new(known.as_raw_fd(), kind);
-            poller.add(client).unwrap();
-            let (foreign, _foreign_peer) = ready();
-            let all_user_data = [0, 1, 2, 3, 0xff, u64::MAX, 1 << 63, pollio_core::backend::WAKER_USER_DATA];
-            for user_data in all_user_data {
-                let data = epoll::EventData::new_u64(user_data);
-                epoll::add(&poller, &foreign, data, epoll::EventFlags::IN).unwrap();
-                let decodes = EventObject::<K>::decode(user_data).is_some_and(|event| event.fd >= 0);
-                for _ in 0..2 {
-                    let events = next_events(&mut poller);
-                    assert!(events.contains(&client), "{user_data:#x}: {events:?}");
-                    assert_eq!(events.len(), 1 + usize::from(decodes), "{user_data:#x}: {events:?}");
-                }
-                epoll::delete(&poller, &foreign).unwrap();
+    fn case<B: Backend, K: Tag + std::fmt::Debug + PartialEq>(kind: K) {
+        let mut poller = poller::<B, K>();
+        let (known, _known_peer) = ready();
+        let client = EventObject::new(known.as_raw_fd(), kind);
+        poller.add(client).unwrap();
+        let (foreign, _foreign_peer) = ready();
+        let all_user_data = [0, 1, 2, 3, 0xff, u64::MAX, 1 << 63, pollio_core::backend::WAKER_USER_DATA];
+        for user_data in all_user_data {
+            let data = epoll::EventData::new_u64(user_data);
+            epoll::add(&poller, &foreign, data, epoll::EventFlags::IN).unwrap();
+            let decodes = EventObject::<K>::decode(user_data).is_some_and(|event| event.fd >= 0);
+            for _ in 0..2 {
+                let events = next_events(&mut poller);
+                assert!(events.contains(&client), "{user_data:#x}: {events:?}");
+                assert_eq!(events.len(), 1 + usize::from(decodes), "{user_data:#x}: {events:?}");
             }
-            assert_eq!(next_events(&mut poller), [client]);
+            epoll::delete(&poller, &foreign).unwrap();
         }
-        case::<B, EventKind>(EventKind::Client);
-        // Each tag is a kind of this type, including the waker's 0.
-        case::<B, u8>(7);
+        assert_eq!(next_events(&mut poller), [client]);
     }
+    case::<B, EventKind>(EventKind::Client);
+    // Each tag is a kind of this type, including the waker's 0.
+    case::<B, u8>(7);
 }
 
 /// A `Tag` that breaks its promise, and decodes as another kind, gets its events as that kind.

@@ -317,8 +317,8 @@ fn send_copy(over: &UnixStream, fd: impl AsFd) {
 
 /// A thread that is blocked in a read keeps a closed descriptor registered. Linux only: the registration ends
 /// with the read.
+#[cfg(target_os = "linux")]
 pub fn a_blocked_read_keeps_a_closed_fd_registered_on_epoll_only<B: Backend>() {
-    #[cfg(target_os = "linux")]
     isolated(|| {
         use std::io::Read;
 

@@ -17,22 +17,15 @@ use rustix::time::{
 
 use crate::Backend;
 use crate::assertions::{assert_silent, only_event};
-use crate::backend::{needs_epoll, poller};
+use crate::backend::poller;
 use crate::threads::SignalTarget;
 
 fn client(fd: &impl AsRawFd) -> EventObject {
     EventObject::client(fd.as_raw_fd())
 }
 
-fn macos_has_none<B: Backend>() -> bool {
-    needs_epoll::<B>("macOS has no such descriptors")
-}
-
 /// An eventfd is writable at 0, readable at its maximum, and both in between.
 pub fn an_eventfds_counter_decides_its_readiness<B: Backend>() {
-    if macos_has_none::<B>() {
-        return;
-    }
     let mut poller = poller::<B, EventKind>();
     let counter = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap();
     poller.add_with(client(&counter), Interest::READ | Interest::WRITE).unwrap();
@@ -52,9 +45,6 @@ pub fn an_eventfds_counter_decides_its_readiness<B: Backend>() {
 
 /// A timerfd is readable when it has expired, and not before.
 pub fn a_timerfd_is_readable_when_it_expires<B: Backend>() {
-    if macos_has_none::<B>() {
-        return;
-    }
     let mut poller = poller::<B, EventKind>();
     let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
     let timer = timerfd_create(TimerfdClockId::Monotonic, flags).unwrap();
@@ -74,9 +64,6 @@ pub fn a_timerfd_is_readable_when_it_expires<B: Backend>() {
 
 /// A signalfd is readable while a signal is pending.
 pub fn a_signalfd_is_readable_while_a_signal_is_pending<B: Backend>() {
-    if macos_has_none::<B>() {
-        return;
-    }
     let mut poller = poller::<B, EventKind>();
     // Only this thread blocks the signal and receives it, so other tests are not affected.
     let mut signals = SigSet::empty();
@@ -95,9 +82,6 @@ pub fn a_signalfd_is_readable_while_a_signal_is_pending<B: Backend>() {
 
 /// An inotify descriptor is readable when the directory that it watches has changed.
 pub fn an_inotify_fd_is_readable_when_its_directory_changes<B: Backend>() {
-    if macos_has_none::<B>() {
-        return;
-    }
     let mut poller = poller::<B, EventKind>();
     let directory = tempfile::tempdir().unwrap();
     let inotify = watch::init(watch::CreateFlags::CLOEXEC | watch::CreateFlags::NONBLOCK).unwrap();
@@ -114,9 +98,6 @@ pub fn an_inotify_fd_is_readable_when_its_directory_changes<B: Backend>() {
 
 /// A pidfd is readable when its process has ended, and stays readable after the parent has waited for it.
 pub fn a_pidfd_is_readable_when_its_process_has_ended<B: Backend>() {
-    if macos_has_none::<B>() {
-        return;
-    }
     let mut poller = poller::<B, EventKind>();
     let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap();

@@ -11,15 +11,12 @@ use socket2::SockRef;
 
 use crate::Backend;
 use crate::assertions::{assert_silent, only_event, wait_until};
-use crate::backend::{needs_epoll, poller};
+use crate::backend::poller;
 use crate::fds::tcp_pair;
 
 /// An out-of-band byte sets `is_priority` if priority is watched, until the byte is received. Other
 /// registrations do not report it.
 pub fn an_out_of_band_byte_is_priority<B: Backend>() {
-    if needs_epoll::<B>("priority is Linux only") {
-        return;
-    }
     let mut watching = poller::<B, EventKind>();
     let mut alone = poller::<B, EventKind>();
     let mut not_watching = poller::<B, EventKind>();
@@ -47,9 +44,6 @@ pub fn an_out_of_band_byte_is_priority<B: Backend>() {
 
 /// Priority has the same modes as the directions: an edge and a oneshot are reported once.
 pub fn priority_has_modes<B: Backend>() {
-    if needs_epoll::<B>("priority is Linux only") {
-        return;
-    }
     for interest in [Interest::PRIORITY.edge(), Interest::PRIORITY.oneshot()] {
         let mut poller = poller::<B, EventKind>();
         let (here, there) = tcp_pair();
@@ -74,9 +68,6 @@ pub fn priority_has_modes<B: Backend>() {
 /// The attribute is the host name. The case changes it in a new namespace, and the kernel tells everyone who
 /// watches it.
 pub fn a_changed_attribute_is_priority_and_error<B: Backend>() {
-    if needs_epoll::<B>("priority is Linux only") {
-        return;
-    }
     let mut attribute = File::open("/proc/sys/kernel/hostname").unwrap();
     let mut value = String::new();
     attribute.read_to_string(&mut value).unwrap();

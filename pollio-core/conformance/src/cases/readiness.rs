@@ -504,30 +504,28 @@ pub fn a_datagram_peer_that_closes_is_not_an_end<B: Backend>() {
 
 /// Linux: a socket with a non-empty error queue has an error on every wait. An ordinary read returns the error
 /// and leaves the queue. macOS has no error queue.
+#[cfg(target_os = "linux")]
 pub fn a_queued_error_is_reported_until_the_queue_is_read_on_epoll<B: Backend>() {
-    #[cfg(target_os = "linux")]
-    if B::KERNEL == Kernel::Epoll {
-        use nix::sys::socket::{MsgFlags, recv, setsockopt, sockopt};
-        use std::net::UdpSocket;
+    use nix::sys::socket::{MsgFlags, recv, setsockopt, sockopt};
+    use std::net::UdpSocket;
 
-        let mut poller = poller::<B, EventKind>();
-        // A socket that is connected to another address refuses the datagram, and holds its port.
-        let refusing = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        refusing.connect((Ipv4Addr::LOCALHOST, 9)).unwrap();
-        let here = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        here.set_nonblocking(true).unwrap();
-        setsockopt(&here, sockopt::Ipv4RecvErr, &true).unwrap();
-        poller.add(client(&here)).unwrap();
-        here.send_to(b"x", refusing.local_addr().unwrap()).unwrap();
-        assert!(wait_until(&mut poller, EventObject::is_error).is_readable());
-        assert_eq!(here.recv(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionRefused);
-        for _ in 0..3 {
-            assert!(only_event(&mut poller).is_error());
-            assert_eq!(here.recv(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
-        }
-        recv(here.as_raw_fd(), &mut [0], MsgFlags::MSG_ERRQUEUE).unwrap();
-        assert_silent(&mut poller);
+    let mut poller = poller::<B, EventKind>();
+    // A socket that is connected to another address refuses the datagram, and holds its port.
+    let refusing = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    refusing.connect((Ipv4Addr::LOCALHOST, 9)).unwrap();
+    let here = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    here.set_nonblocking(true).unwrap();
+    setsockopt(&here, sockopt::Ipv4RecvErr, &true).unwrap();
+    poller.add(client(&here)).unwrap();
+    here.send_to(b"x", refusing.local_addr().unwrap()).unwrap();
+    assert!(wait_until(&mut poller, EventObject::is_error).is_readable());
+    assert_eq!(here.recv(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    for _ in 0..3 {
+        assert!(only_event(&mut poller).is_error());
+        assert_eq!(here.recv(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
     }
+    recv(here.as_raw_fd(), &mut [0], MsgFlags::MSG_ERRQUEUE).unwrap();
+    assert_silent(&mut poller);
 }
 
 sockopt_impl!(
