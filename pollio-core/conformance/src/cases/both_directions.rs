@@ -183,8 +183,8 @@ pub fn small_batches_lose_no_direction<B: Backend>() {
     }
 }
 
-/// An `add` for reading and a second `add` for writing fails, and the first registration stays. `modify`
-/// watches both directions.
+/// A second `add`, for the other direction, fails and leaves the first registration unchanged. `modify` watches
+/// both directions.
 pub fn a_second_add_for_the_other_direction_fails<B: Backend>() {
     for (first, second) in [(Interest::READ, Interest::WRITE), (Interest::WRITE, Interest::READ)] {
         let mut poller = poller::<B, EventKind>();
