@@ -3,6 +3,10 @@
 //! Read this crate to see where each part of polling goes. `.ci/peers` runs the test suites of polling, async-io and
 //! calloop on it.
 //!
+//! A program that moves needs less than this. Its own table of connections, by descriptor, replaces the keys: an event
+//! brings the descriptor. The generation and the interest become fields of the connection. If one thread registers and
+//! waits, there is no lock.
+//!
 //! # What maps one to one
 //!
 //! | polling | pollio |
@@ -18,8 +22,8 @@
 //!
 //! - **Keys.** polling carries a `usize` with each registration. pollio carries the descriptor, an 8-bit role and a
 //!   24-bit generation. A program with keys keeps a table from descriptor to key.
-//! - **Stale events.** Another thread may delete a descriptor, close it and register the reused number while an event
-//!   of the old one is in a batch. Each registration therefore gets a generation, and the table compares it.
+//! - **Stale events.** A descriptor may be closed and its number registered again while an event of the old one is in a
+//!   batch. Each registration therefore gets a generation, and the table compares it.
 //! - **Masks.** After a hang-up or an error, an event may have bits of a direction that the program did not ask for.
 //!   The table remembers what the program asked for.
 //! - **Pauses.** `Event::none` keeps a registration that reports nothing. pollio has no empty [`Interest`], so a pause
