@@ -58,7 +58,7 @@ fn a_hang_up_sets_only_the_directions_that_were_asked_for() -> io::Result<()> {
 #[test]
 fn a_pipe_without_a_reader_is_write_closed() -> io::Result<()> {
     let selector = Selector::new()?;
-    let (reader, writer) = io::pipe()?;
+    let (reader, writer) = rustix::pipe::pipe()?;
     selector.register(writer.as_raw_fd(), Token(1), Interest::WRITABLE)?;
     assert_eq!(tokens(&selector, LONG)?, [Token(1)]);
     drop(reader);
