@@ -30,7 +30,7 @@ impl Waker {
         let eventfd = sys::eventfd()?;
         let bits = (sys::EPOLLIN | sys::EPOLLET) as u32;
         sys::epoll_ctl(epoll, sys::EPOLL_CTL_ADD, eventfd.as_raw_fd(), bits, WAKER_USER_DATA)?;
-        Ok(Waker(Arc::new(Shared { eventfd, flag: WakeFlag::new() })))
+        Ok(Waker(Arc::new(Shared { eventfd, flag: WakeFlag::default() })))
     }
 
     /// Ends the wait that is in progress, or else the next one. Async-signal-safe.
@@ -76,7 +76,7 @@ impl From<Waker> for std::task::Waker {
 
 impl Wake for Shared {
     fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
+        let _ = self.try_wake();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
@@ -87,10 +87,6 @@ impl Wake for Shared {
 /// An `Arc<Waker>` converts into a [`std::task::Waker`] too, which cannot report that a wake-up failed.
 impl Wake for Waker {
     fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        let _ = Waker::wake(self);
+        let _ = self.0.try_wake();
     }
 }

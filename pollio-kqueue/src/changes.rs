@@ -24,28 +24,22 @@ impl Changes {
     /// such proof, because the kernel latches the mode when it adds a filter. It has to be deleted and added.
     pub(crate) fn between(fd: RawFd, old: Option<Registration>, new: Option<Registration>) -> Self {
         let mut changes = Changes { list: [Event::new(0, 0, 0, 0, 0); 4], length: 0 };
-        let pairs = FILTERS.map(|filter| {
-            let watches = |registration: &Registration| registration.watches(filter);
-            (filter, old.filter(watches), new.filter(watches))
-        });
-        for (filter, old, new) in pairs {
-            if let (None, Some(new)) = (old, new) {
-                changes.push(fd, filter, sys::EV_ADD | new.mode(), new.user_data);
-            }
-        }
-        for (filter, old, new) in pairs {
-            if let (Some(old), Some(new)) = (old, new) {
-                if old.mode() == new.mode() {
-                    changes.push(fd, filter, sys::EV_ENABLE, new.user_data);
-                } else {
-                    changes.push(fd, filter, sys::EV_DELETE, old.user_data);
-                    changes.push(fd, filter, sys::EV_ADD | new.mode(), new.user_data);
+        let of = |registration: Option<Registration>, filter| registration.filter(|it| it.watches(filter));
+        let is_new = |filter| of(old, filter).is_none() && of(new, filter).is_some();
+        let is_old = |filter| of(old, filter).is_some() && of(new, filter).is_none();
+        let [read, write] = FILTERS;
+        let order = if is_new(write) || is_old(read) { [write, read] } else { [read, write] };
+        for filter in order {
+            let mut push = |flags, user_data| changes.push(fd, filter, flags, user_data);
+            match (of(old, filter), of(new, filter)) {
+                (None, None) => {}
+                (None, Some(new)) => push(sys::EV_ADD | new.mode(), new.user_data),
+                (Some(old), None) => push(sys::EV_DELETE, old.user_data),
+                (Some(old), Some(new)) if old.mode() == new.mode() => push(sys::EV_ENABLE, new.user_data),
+                (Some(old), Some(new)) => {
+                    push(sys::EV_DELETE, old.user_data);
+                    push(sys::EV_ADD | new.mode(), new.user_data);
                 }
-            }
-        }
-        for (filter, old, new) in pairs {
-            if let (Some(old), None) = (old, new) {
-                changes.push(fd, filter, sys::EV_DELETE, old.user_data);
             }
         }
         changes

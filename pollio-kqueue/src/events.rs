@@ -11,7 +11,6 @@ mod tests;
 pub(crate) const FILTERS: [i16; 2] = [sys::EVFILT_READ, sys::EVFILT_WRITE];
 
 /// Returns whether `filter` watches for a part of `interest`.
-#[inline]
 pub(crate) fn watches(interest: Interest, filter: i16) -> bool {
     match filter {
         sys::EVFILT_READ => interest.is_read(),
@@ -37,12 +36,10 @@ pub(crate) fn mode(interest: Interest) -> u16 {
 /// Translates an event of one of the [`FILTERS`] to readiness.
 ///
 /// EV_EOF may come with data still to read. `fflags` then holds the error of the socket (kqueue(2)).
-#[inline]
 pub(crate) fn readiness(event: Event) -> Readiness {
     let (mut readiness, closed) = match event.filter() {
         sys::EVFILT_READ => (Readiness::READABLE, Readiness::READ_CLOSED),
-        sys::EVFILT_WRITE => (Readiness::WRITABLE, Readiness::WRITE_CLOSED),
-        _ => return Readiness::default(),
+        _ => (Readiness::WRITABLE, Readiness::WRITE_CLOSED),
     };
     if event.flags() & sys::EV_EOF != 0 {
         readiness |= closed;

@@ -509,6 +509,28 @@ fn an_event_from_before_an_arming_does_not_use_it_up() {
     }
 }
 
+/// Undoing never fails on XNU. If it did, a filter would be left that is ready in each call.
+#[test]
+fn a_filter_that_no_registration_watches_is_deleted_when_it_fires() {
+    for interest in [Interest::READ, Interest::WRITE] {
+        let (mut poller, kqueue) = poller();
+        let (near, mut far) = pair();
+        far.write_all(b"!").unwrap();
+        let event = EventObject::client(near.as_raw_fd());
+        fail_attach(kqueue, if interest.is_read() { EVFILT_READ } else { EVFILT_WRITE }, libc::ENOMEM);
+        control::fail_change(kqueue, libc::ENOMEM, |change| change.flags & EV_DELETE != 0);
+        control::fail_change(kqueue, libc::ENOMEM, |change| change.flags & EV_DELETE != 0);
+        assert_eq!(errno(poller.add_with(event, BOTH())), Some(libc::ENOMEM));
+        for timeout in [0, 10, 0] {
+            assert!(poller.wait(timeout).unwrap().is_empty());
+        }
+        // The call that finds the filter, the one that deletes it, and the one that finds nothing.
+        assert_eq!(calls(kqueue, || assert!(poller.wait(0).unwrap().is_empty())), 1);
+        poller.add_with(event, interest).unwrap();
+        assert_eq!(poller.wait(0).unwrap(), [event]);
+    }
+}
+
 /// An event as it could come from a kernel at its worst: more often than not nearly one of `object`'s.
 fn any_event(object: EventObject) -> impl Strategy<Value = [u64; 6]> {
     let word = object.encode();
@@ -534,8 +556,8 @@ fn whatever_the_kernel_hands_out_is_the_registrations_or_nothing() {
         let (mut poller, kqueue) = poller();
         poller.add(object).unwrap();
         let _waker = poller.waker().unwrap();
-        let is_read = |[word, filter, ..]: &[u64; 6]| {
-            *word == object.encode() && *filter as u16 as i16 == EVFILT_READ
+        let is_read = |[word, filter, _, ident, ..]: &[u64; 6]| {
+            *word == object.encode() && *filter as u16 as i16 == EVFILT_READ && *ident == object.fd as u64
         };
         let expected = if events.iter().any(is_read) { vec![object] } else { vec![] };
         for [word, filter, flags, ident, fflags, data] in events {

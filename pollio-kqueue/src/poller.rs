@@ -111,32 +111,27 @@ impl<K: Tag> KqueuePoller<K> {
         wait_until_deadline(timeout, self.longest_call, |timeout| {
             match sys::kevent_wait(&self.registrar.queue.kqueue, &mut self.events, timeout) {
                 // Undocumented and rare, instead of 0 events (golang/go#59679).
-                Err(error) if error.raw_os_error() == Some(sys::ETIMEDOUT) => return Ok(Outcome::TimedOut),
-                result => result?,
+                Err(error) if error.raw_os_error() == Some(sys::ETIMEDOUT) => Ok(Outcome::TimedOut),
+                Err(error) => Err(error),
+                Ok(()) if self.events.ready().is_empty() => Ok(Outcome::TimedOut),
+                Ok(()) => Ok(self.check_events()),
             }
-            Ok(self.check_events())
         })
     }
 
-    /// Moves the events of registrations to the batch and handles a wake-up.
+    /// Moves the events of registrations to the batch and receives a wake-up.
     fn check_events(&mut self) -> Outcome {
-        if self.events.ready().is_empty() {
-            return Outcome::TimedOut;
-        }
-        let mut was_woken = false;
+        let mut outcome = Outcome::Dropped;
         let mut record = self.registrar.queue.lock();
         for event in self.events.ready() {
             if event.user_data() == WAKER_USER_DATA {
-                was_woken = true;
-            } else {
-                record.deliver(*event, &mut self.batch);
+                self.receive_wake_up();
+                outcome = Outcome::Ready;
+            } else if record.deliver(*event, &mut self.batch).is_none() {
+                self.registrar.queue.delete_unrecorded(*event);
             }
         }
-        drop(record);
-        if was_woken {
-            self.receive_wake_up();
-        }
-        if was_woken || !self.batch.is_empty() { Outcome::Ready } else { Outcome::Dropped }
+        if self.batch.is_empty() { outcome } else { Outcome::Ready }
     }
 
     #[cold]

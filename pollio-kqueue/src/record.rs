@@ -44,29 +44,24 @@ pub(crate) struct Record(Vec<Entry>);
 #[derive(Clone, Copy, Default)]
 struct Entry {
     registration: Option<Registration>,
-    /// Whether the next registration's user data has [`TURN`].
-    turn: bool,
+    /// [`TURN`] if the user data of the next registration has it, or 0.
+    turn: u64,
     /// The index of the fd's latest event in its batch. It may be out of date, and is checked before it is used.
-    latest: u32,
+    latest: usize,
 }
 
 impl Record {
-    fn entry(&self, fd: RawFd) -> Option<&Entry> {
-        self.0.get(usize::try_from(fd).ok()?)
-    }
-
-    fn entry_mut(&mut self, fd: RawFd) -> Option<&mut Entry> {
+    fn entry(&mut self, fd: RawFd) -> Option<&mut Entry> {
         self.0.get_mut(usize::try_from(fd).ok()?)
     }
 
-    pub(crate) fn get(&self, fd: RawFd) -> Option<Registration> {
+    pub(crate) fn get(&mut self, fd: RawFd) -> Option<Registration> {
         self.entry(fd)?.registration
     }
 
-    /// Returns the registration to make next for `fd`. [`set`](Self::set) records it when the kernel has accepted it.
-    pub(crate) fn next(&self, fd: RawFd, user_data: u64, interest: Interest) -> Registration {
-        let has_turn = self.entry(fd).is_some_and(|entry| entry.turn);
-        let turn = if has_turn { TURN } else { 0 };
+    /// Returns the next registration of `fd`. The kernel has to accept it before [`set`](Self::set) records it.
+    pub(crate) fn next(&mut self, fd: RawFd, user_data: u64, interest: Interest) -> Registration {
+        let turn = self.entry(fd).map_or(0, |entry| entry.turn);
         Registration { user_data: user_data ^ turn, interest, is_armed: true }
     }
 
@@ -77,46 +72,45 @@ impl Record {
             self.0.try_reserve(missing).map_err(|_| io::Error::from_raw_os_error(sys::ENOMEM))?;
             self.0.resize(length, Entry::default());
         }
-        if let Some(entry) = self.entry_mut(fd) {
+        if let Some(entry) = self.entry(fd) {
             entry.registration = Some(registration);
-            entry.turn = !entry.turn;
+            entry.turn ^= TURN;
         }
         Ok(())
     }
 
     pub(crate) fn clear(&mut self, fd: RawFd) {
-        if let Some(entry) = self.entry_mut(fd) {
+        if let Some(entry) = self.entry(fd) {
             entry.registration = None;
         }
     }
 
     /// Appends `event` to the batch, or merges it with the event of the fd's other filter that is there already.
+    /// Returns `None` if no registration watches the filter of `event`.
     ///
     /// Drops an event that does not belong to the recorded registration. The kernel returned it before a `delete` or
     /// `modify`, and `modify` has evaluated the filters again. Also drops the second event of a oneshot that has fired
     /// in the other direction. The kernel has disabled that filter, and the next `modify` evaluates it again.
-    #[inline]
-    pub(crate) fn deliver(&mut self, event: Event, batch: &mut Vec<EventObject<u8>>) {
-        // Every `u8` is a tag, so any user data decodes.
-        let Some(object) = EventObject::<u8>::decode(event.user_data() & !TURN) else { return };
-        let Some(Entry { registration: Some(registration), latest, .. }) = self.entry_mut(object.fd) else {
-            return;
-        };
-        if registration.user_data != event.user_data() || !registration.watches(event.filter()) {
-            return;
+    pub(crate) fn deliver(&mut self, event: Event, batch: &mut Vec<EventObject<u8>>) -> Option<()> {
+        let Entry { registration, latest, .. } = self.0.get_mut(event.ident())?;
+        let registration = registration.as_mut().filter(|it| it.watches(event.filter()))?;
+        if registration.user_data != event.user_data() {
+            return Some(());
         }
-        let object = object.with_readiness(events::readiness(event));
-        match batch.get_mut(*latest as usize) {
+        let readiness = events::readiness(event);
+        let object = EventObject::<u8>::decode(event.user_data() & !TURN)?; // every `u8` is a tag
+        match batch.get_mut(*latest) {
             Some(other) if other.fd == object.fd => {
-                *other = other.with_readiness(other.readiness() | object.readiness());
+                *other = other.with_readiness(other.readiness() | readiness);
             }
             _ if registration.is_armed => {
                 registration.is_armed = !registration.interest.is_oneshot();
-                *latest = batch.len() as u32;
-                batch.push(object);
+                *latest = batch.len();
+                batch.push(object.with_readiness(readiness));
             }
             _ => {}
         }
+        Some(())
     }
 
     #[cfg(test)]

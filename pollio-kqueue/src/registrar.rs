@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use pollio_core::{EventKind, EventObject, Interest, Register, Tag};
 
 use crate::changes::Changes;
+use crate::events::FILTERS;
 use crate::record::{Record, Registration};
-use crate::sys;
+use crate::sys::{self, Event};
 
 /// Registers file descriptors with a [`KqueuePoller`](crate::KqueuePoller) from any thread, also while it waits.
 ///
@@ -77,8 +78,7 @@ impl Queue {
     /// Replaces the `old` registration of `fd` by the `new` one. If this fails, the `old` one stays.
     ///
     /// The kernel makes all changes that it can. If one of them fails, a second call undoes the others: it goes back
-    /// from `new` to `old`, or deletes everything if `old` is gone. Every filter that the kernel has is therefore
-    /// recorded, so no event that [`Record::deliver`] drops comes back in the next wait.
+    /// from `new` to `old`, or deletes everything if `old` is gone. Every filter of the kernel is therefore recorded.
     fn replace(
         &self,
         record: &mut Record,
@@ -90,12 +90,13 @@ impl Queue {
         let result = sys::kevent_change(&self.kqueue, changes.as_mut_slice());
         let Err(error) = result.and_then(|()| record.set(fd, new)) else { return Ok(()) };
 
-        if changes.missed_a_filter() {
-            let _ = sys::kevent_change(&self.kqueue, Changes::between(fd, Some(new), None).as_mut_slice());
+        let is_gone = changes.missed_a_filter();
+        let kept = old.filter(|_| !is_gone);
+        let _ = sys::kevent_change(&self.kqueue, Changes::between(fd, Some(new), kept).as_mut_slice());
+        if is_gone {
             record.clear(fd);
             return Err(not_registered(fd));
         }
-        let _ = sys::kevent_change(&self.kqueue, Changes::between(fd, Some(new), old).as_mut_slice());
         Err(error)
     }
 
@@ -108,9 +109,22 @@ impl Queue {
             result => result.map(|()| true),
         }
     }
+
+    /// Deletes the filter of an event that no registration watches, if the kernel still has it. The caller holds the
+    /// lock.
+    ///
+    /// An event from before a `delete` needs nothing more. But if undoing a change ever failed, the filter that is left
+    /// would be ready in each call of a wait, and the wait would never end.
+    #[cold]
+    pub(crate) fn delete_unrecorded(&self, event: Event) {
+        if FILTERS.contains(&event.filter()) {
+            let delete = Event::new(event.ident(), event.filter(), sys::EV_DELETE, 0, 0);
+            let _ = sys::kevent_change(&self.kqueue, &mut [delete]);
+        }
+    }
 }
 
-/// Returns NotFound, or EBADF if `fd` is not open. XNU returns ENOENT for both (kevent_register).
+/// Returns `NotFound`, or EBADF if `fd` is not open. XNU returns ENOENT for both (kevent_register).
 #[cold]
 fn not_registered(fd: RawFd) -> io::Error {
     io::Error::from_raw_os_error(if sys::is_open(fd) { sys::ENOENT } else { sys::EBADF })

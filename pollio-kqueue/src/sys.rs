@@ -30,34 +30,32 @@ pub(crate) struct Event(os::kevent);
 unsafe impl Send for Event {}
 
 impl Event {
-    #[inline]
     pub(crate) fn new(ident: usize, filter: i16, flags: u16, fflags: u32, user_data: u64) -> Self {
         let udata = ptr::without_provenance_mut(user_data as usize);
         Event(os::kevent { ident, filter, flags, fflags, data: 0, udata })
     }
 
-    #[inline]
+    pub(crate) fn ident(self) -> usize {
+        self.0.ident
+    }
+
     pub(crate) fn filter(self) -> i16 {
         self.0.filter
     }
 
-    #[inline]
     pub(crate) fn flags(self) -> u16 {
         self.0.flags
     }
 
-    #[inline]
     pub(crate) fn fflags(self) -> u32 {
         self.0.fflags
     }
 
-    #[inline]
     pub(crate) fn user_data(self) -> u64 {
         self.0.udata.addr() as u64
     }
 
     /// Returns the error of a receipt. A receipt always has EV_ERROR, and its `data` is 0 for success.
-    #[inline]
     pub(crate) fn error(self) -> Option<i32> {
         let (flags, data) = (self.0.flags, self.0.data);
         (flags & EV_ERROR != 0 && data != 0).then_some(data as i32)
@@ -78,7 +76,6 @@ impl Events {
     }
 
     /// Returns the events of the last wait, or an empty slice if it failed.
-    #[inline]
     pub(crate) fn ready(&self) -> &[Event] {
         // SAFETY: the kernel has filled in the first `ready` elements (see `kevent_wait`), an `Event` consists of
         // integers and a pointer that is not dereferenced, and the slice borrows the buffer.

@@ -27,7 +27,7 @@ impl Waker {
     /// The filter is edge-triggered, so the kernel clears the trigger when it returns the event.
     pub(crate) fn new(queue: &Arc<Queue>) -> io::Result<Self> {
         sys::kevent_change(&queue.kqueue, &mut [user_filter(sys::EV_ADD | sys::EV_CLEAR, 0)])?;
-        Ok(Waker(Arc::new(Shared { queue: Arc::clone(queue), flag: WakeFlag::new() })))
+        Ok(Waker(Arc::new(Shared { queue: Arc::clone(queue), flag: WakeFlag::default() })))
     }
 
     /// Ends the wait that is in progress, or else the next one. Async-signal-safe.
@@ -79,7 +79,7 @@ impl From<Waker> for std::task::Waker {
 
 impl Wake for Shared {
     fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
+        let _ = self.try_wake();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
@@ -90,10 +90,6 @@ impl Wake for Shared {
 /// An `Arc<Waker>` converts into a [`std::task::Waker`] too, which cannot report that a wake-up failed.
 impl Wake for Waker {
     fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        let _ = Waker::wake(self);
+        let _ = self.0.try_wake();
     }
 }
