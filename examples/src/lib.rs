@@ -2,6 +2,7 @@
 
 pub mod http;
 pub mod runtime;
+pub mod text;
 
 use std::fmt;
 use std::io::{self, ErrorKind, IsTerminal, Write};
