@@ -44,6 +44,9 @@ const BUFFER: usize = 64 * 1_024;
 /// How long an address of the upstream has to answer before the next one is tried.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// How long the connections have to be silent before a proxy that was asked to stop breaks them off.
+const SILENCE: Duration = Duration::from_secs(5);
+
 /// What to watch a socket for that is neither read nor written for now.
 ///
 /// If it were deleted, the proxy would not learn that the peer has reset the connection. If it were level-triggered, it
@@ -90,6 +93,7 @@ struct Proxy {
     short: Vec<u32>,
     /// A pair has ended, so there are descriptors for another one.
     has_freed: bool,
+    events: Vec<EventObject<Role>>,
     buffer: Vec<u8>,
     totals: Totals,
 }
@@ -105,7 +109,7 @@ struct Deadline {
     started: Instant,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default, PartialEq)]
 struct Totals {
     carried: u64,
     broken_off: u64,
@@ -138,32 +142,76 @@ impl Proxy {
             deadlines: VecDeque::new(),
             short: Vec::new(),
             has_freed: false,
+            events: Vec::new(),
             buffer: vec![0; BUFFER],
             totals: Totals::default(),
         })
     }
 
-    /// Serves until it is asked to stop and every connection has ended.
+    /// Serves until it is asked to stop.
     fn serve(&mut self, output: &mut Output) -> io::Result<()> {
-        let mut events = Vec::new();
+        while !self.stop.is_requested() {
+            self.wait_and_serve(output.due_in())?;
+            self.show_status(output);
+        }
+        self.finish(output)
+    }
+
+    /// Accepts the clients that connected before the stop, and serves until all connections have ended or are silent.
+    fn finish(&mut self, output: &mut Output) -> io::Result<()> {
+        let mut totals = Totals::default();
+        let mut silent_since = Instant::now();
+        let mut is_announced = false;
         while self.acceptor.is_open() || !self.pairs.is_empty() {
-            let due = [Some(output.due_in()), self.acceptor.due_in(), self.next_deadline_in()];
-            self.poller.wait_into(&mut events, due.into_iter().flatten().min())?;
-            for event in &events {
-                match event.kind {
-                    Role::Listener => self.accept()?,
-                    Role::Downstream | Role::Upstream => self.serve_pair(event)?,
+            if self.acceptor.is_open() {
+                self.accept()?;
+                if self.acceptor.is_drained() {
+                    self.acceptor.close(&self.poller)?;
                 }
             }
-            self.leave_silent_addresses()?;
-            self.resume_after_shortage()?;
-            if self.stop.is_requested() && self.acceptor.is_open() {
-                self.stop_accepting(output)?;
+            if self.totals != totals {
+                totals.clone_from(&self.totals);
+                silent_since = Instant::now();
             }
-            let (pairs, up, down) = (self.pairs.len(), Bytes(self.totals.up), Bytes(self.totals.down));
-            output.status(|| format!("{pairs} connections, {up} up, {down} down"));
+            let left = SILENCE.saturating_sub(silent_since.elapsed());
+            if left.is_zero() {
+                break;
+            }
+            if !is_announced && !self.pairs.is_empty() {
+                is_announced = true;
+                output.line(format_args!(
+                    "stopping: {} connections have to end, or be silent for {} s; Ctrl-C ends them at once",
+                    self.pairs.len(),
+                    SILENCE.as_secs()
+                ));
+            }
+            self.wait_and_serve(left.min(output.due_in()))?;
+            self.show_status(output);
+        }
+        for generation in self.pairs.generations() {
+            self.break_off(generation);
         }
         Ok(())
+    }
+
+    fn wait_and_serve(&mut self, at_most: Duration) -> io::Result<()> {
+        let due = [Some(at_most), self.acceptor.due_in(), self.next_deadline_in()];
+        let mut events = mem::take(&mut self.events);
+        self.poller.wait_into(&mut events, due.into_iter().flatten().min())?;
+        for event in &events {
+            match event.kind {
+                Role::Listener => self.accept()?,
+                Role::Downstream | Role::Upstream => self.serve_pair(event)?,
+            }
+        }
+        self.events = events;
+        self.leave_silent_addresses()?;
+        self.resume_after_shortage()
+    }
+
+    fn show_status(&self, output: &mut Output) {
+        let (pairs, up, down) = (self.pairs.len(), Bytes(self.totals.up), Bytes(self.totals.down));
+        output.status(|| format!("{pairs} connections, {up} up, {down} down"));
     }
 
     fn accept(&mut self) -> io::Result<()> {
@@ -235,21 +283,6 @@ impl Proxy {
         }
         // Those who were accepted come first.
         if self.short.is_empty() { self.acceptor.watch(&self.poller) } else { Ok(()) }
-    }
-
-    /// Accepts the clients that connected before the stop, then closes the listener.
-    fn stop_accepting(&mut self, output: &Output) -> io::Result<()> {
-        self.accept()?;
-        if self.acceptor.is_drained() {
-            self.acceptor.close(&self.poller)?;
-            let pairs = self.pairs.len();
-            if pairs > 0 {
-                output.line(format_args!(
-                    "stopping: {pairs} connections have to end; Ctrl-C ends them at once"
-                ));
-            }
-        }
-        Ok(())
     }
 
     fn serve_pair(&mut self, event: &EventObject<Role>) -> io::Result<()> {
