@@ -1,5 +1,8 @@
 //! Text from strangers: cut into lines, and made safe to show to other people.
 
+use std::fmt;
+use std::net::SocketAddr;
+
 use unicode_properties::{GeneralCategory, GeneralCategoryGroup, UnicodeGeneralCategory};
 use unicode_security::confusable_detection::skeleton;
 use unicode_security::general_security_profile::IdentifierType;
@@ -85,23 +88,54 @@ fn as_visible(char: char) -> Option<char> {
     }
 }
 
-/// Returns whether `name` can only be read as a name: 1 to 20 letters, digits, `-` or `_`.
-///
-/// A name begins with a letter or a digit. Unicode must recommend its letters for names, and they must be of one
-/// script or of scripts that people write together (Unicode Technical Standard 39).
-pub fn is_name(name: &str) -> bool {
-    let is_mark = |char: char| char.general_category_group() == GeneralCategoryGroup::Mark;
-    name.starts_with(|first: char| first.is_alphanumeric() && !is_mark(first))
-        && name.chars().all(|char| char.is_alphanumeric() || matches!(char, '-' | '_'))
-        && name.chars().count() <= LONGEST_NAME
-        && name.check_restriction_level(RestrictionLevel::HighlyRestrictive)
+/// A person's name, which readers can take for nothing else.
+#[derive(Clone, Debug)]
+pub struct Name {
+    text: String,
+    lower_case: String,
+    /// What it looks like: the same for names whose letters look the same.
+    shape: String,
 }
 
-/// Returns whether a reader could mistake one name for the other: they differ only in case, or in letters that look
-/// the same, such as `l`, `I` and `1`, or the Latin and the Cyrillic `a`.
-pub fn look_alike(name: &str, other: &str) -> bool {
-    let shape = |name: &str| skeleton(name).collect::<String>().to_lowercase();
-    name.to_lowercase() == other.to_lowercase() || shape(name) == shape(other)
+impl Name {
+    /// Returns `text` as a name, or `None` if it is none: 1 to 20 letters, digits, `-` or `_`.
+    ///
+    /// A name begins with a letter or a digit. Unicode must recommend its letters for names, and they must be of one
+    /// script or of scripts that people write together (Unicode Technical Standard 39).
+    pub fn new(text: &str) -> Option<Self> {
+        let is_mark = |char: char| char.general_category_group() == GeneralCategoryGroup::Mark;
+        let is_name = text.starts_with(|first: char| first.is_alphanumeric() && !is_mark(first))
+            && text.chars().all(|char| char.is_alphanumeric() || matches!(char, '-' | '_'))
+            && text.chars().count() <= LONGEST_NAME
+            && text.check_restriction_level(RestrictionLevel::HighlyRestrictive);
+        is_name.then(|| Name::unchecked(text.to_owned()))
+    }
+
+    fn unchecked(text: String) -> Self {
+        Name {
+            lower_case: text.to_lowercase(),
+            shape: skeleton(&text).collect::<String>().to_lowercase(),
+            text,
+        }
+    }
+    /// Returns whether a reader could mistake one name for the other. They may differ only in case, or in letters that
+    /// look the same, such as `l`, `I` and `1`, or the Latin and the Cyrillic `a`.
+    pub fn looks_like(&self, other: &Name) -> bool {
+        self.lower_case == other.lower_case || self.shape == other.shape
+    }
+}
+
+/// The name of somebody who has not chosen one.
+impl From<SocketAddr> for Name {
+    fn from(address: SocketAddr) -> Self {
+        Name::unchecked(address.to_string())
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
 }
 
 #[cfg(test)]
@@ -237,7 +271,7 @@ mod tests {
     fn names_are_letters_and_digits_of_scripts_that_go_together() {
         for name in ["ada", "Bo_b-2", "7of9", "Łucja", "Ольга", "さくら", "漢字かな", "12345678901234567890"]
         {
-            assert!(is_name(name), "{name}");
+            assert!(Name::new(name).is_some(), "{name}");
         }
         let cyrillic_a_in_latin = "аda";
         for name in [
@@ -263,8 +297,12 @@ mod tests {
             cyrillic_a_in_latin,
             "123456789012345678901",
         ] {
-            assert!(!is_name(name), "{name}");
+            assert!(Name::new(name).is_none(), "{name}");
         }
+    }
+
+    fn look_alike(name: &str, other: &str) -> bool {
+        Name::unchecked(name.to_owned()).looks_like(&Name::unchecked(other.to_owned()))
     }
 
     #[test]
