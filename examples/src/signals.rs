@@ -32,10 +32,12 @@ impl Stop {
         // This comes first: from here on the thread below learns of every signal, even of one that arrives before the
         // handlers that follow are in place.
         let mut signals = Signals::new(TERM_SIGNALS)?;
+        // Only handlers set this flag, in this order, so only a second signal finds it set. `stop` is set by the thread,
+        // which may be faster than the rest of the handler that woke it.
+        let is_second = Arc::new(AtomicBool::new(false));
         for signal in TERM_SIGNALS {
-            // The handlers run in this order, so only a second signal finds the flag set.
-            flag::register_conditional_shutdown(*signal, INTERRUPTED, Arc::clone(&stop.0))?;
-            flag::register(*signal, Arc::clone(&stop.0))?;
+            flag::register_conditional_shutdown(*signal, INTERRUPTED, Arc::clone(&is_second))?;
+            flag::register(*signal, Arc::clone(&is_second))?;
         }
         let this = stop.clone();
         thread::Builder::new().name("signals".to_owned()).spawn(move || {
