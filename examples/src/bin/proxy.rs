@@ -8,7 +8,7 @@ use std::fmt;
 use std::io::{self, BufRead, ErrorKind, Read, Write};
 use std::iter;
 use std::mem;
-use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
+use std::net::{Ipv6Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -34,7 +34,7 @@ struct Options {
     #[arg(value_parser = options::address)]
     listen: String,
     /// Where to carry each connection. All addresses of a name are tried
-    #[arg(value_parser = options::address)]
+    #[arg(value_parser = upstream)]
     upstream: String,
 }
 
@@ -132,6 +132,7 @@ impl Proxy {
         let poller = OsPoller::<Role>::new()?;
         let stop = Stop::on_signals(poller.waker()?)?;
         let mut acceptor = Acceptor::bind(&options.listen, Role::Listener)?;
+        ensure!(!upstream.contains(&acceptor.address()), "the upstream is the proxy itself");
         acceptor.watch(&poller)?;
         Ok(Proxy {
             poller,
@@ -594,23 +595,21 @@ fn is_connected(socket: &TcpStream) -> io::Result<bool> {
     }
 }
 
-/// Returns the upstream's addresses, without those that this system cannot connect to from any of its own, such as
-/// ::1 without IPv6.
+/// Returns the addresses of the upstream, without those of IPv6 if this system has no IPv6.
 ///
-/// That is the error EADDRNOTAVAIL, and while the proxy runs it means something else: all ports are in use.
+/// To connect to such an address fails with EADDRNOTAVAIL, which otherwise means that all ports are in use.
 fn addresses_of(upstream: &str) -> anyhow::Result<Vec<SocketAddr>> {
     let mut addresses = resolve(upstream)?;
-    addresses.retain(|address| {
-        let any: SocketAddr = match address {
-            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-        };
-        // Connecting a UDP socket sends nothing.
-        let result = UdpSocket::bind(any).and_then(|socket| socket.connect(address));
-        !result.is_err_and(|error| error.kind() == ErrorKind::AddrNotAvailable)
-    });
-    ensure!(!addresses.is_empty(), "cannot connect to {upstream} from any address of this system");
+    let has_ipv6 = UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
+    addresses.retain(|address| address.is_ipv4() || has_ipv6);
+    ensure!(!addresses.is_empty(), "cannot connect to {upstream}: this system has no IPv6");
     Ok(addresses)
+}
+
+/// Checks that `text` is an address that can be connected to.
+fn upstream(text: &str) -> Result<String, String> {
+    let address = options::address(text)?;
+    if address.ends_with(":0") { Err("expected a port from 1 to 65535".to_owned()) } else { Ok(address) }
 }
 
 impl fmt::Display for Totals {
