@@ -7,6 +7,7 @@
 //! - [`output`] writes to standard output, and never makes the server wait.
 //! - [`signals`] stops a program on Ctrl-C.
 //! - [`sockets`] listens, connects, and sorts errors.
+//! - [`text`] makes text from strangers safe to show.
 
 pub mod acceptor;
 pub mod clients;
@@ -18,5 +19,6 @@ pub mod output;
 pub mod runtime;
 pub mod signals;
 pub mod sockets;
+pub mod text;
 
 pub use old::{Acceptor, Bytes, LiveLine, Stop, bind, exit_code, unless_it_blocks};
