@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use common::{Server, has, run, says_what_is_wrong};
 use examples::runtime::net::{TcpListener as AsyncListener, TcpStream as AsyncStream};
-use examples::runtime::{Either, Occasion, Runtime, race, sleep, spawn, timeout};
+use examples::runtime::{Either, Latch, Runtime, race, sleep, spawn, timeout};
 use pollio::Wakeup;
 use socket2::SockRef;
 
@@ -78,7 +78,7 @@ fn timers_are_never_early() {
 fn other_threads_spawn_and_wake_while_the_runtime_waits() {
     let mut runtime = Runtime::new().unwrap();
     let handle = runtime.handle();
-    let (occasion, sent) = (Occasion::default(), Occasion::default());
+    let (occasion, sent) = (Latch::default(), Latch::default());
     let waker = occasion.clone();
     let (sender, receiver) = mpsc::channel();
     let threads: Vec<_> = (0..4)

@@ -115,8 +115,8 @@ impl Platform for OnPollio {
     type Timer = HyperTimer;
 
     async fn accept(&self) -> io::Result<PollioStream> {
-        let (socket, _) = self.0.accept().await?;
-        PollioStream::from_std(socket)
+        let (stream, _) = self.0.accept().await?;
+        Ok(stream)
     }
 
     fn spawn(task: impl Future<Output = ()> + 'static) {

@@ -57,11 +57,12 @@ impl TcpListener {
     ///
     /// # Errors
     ///
-    /// Those of accept(2). Some of them are those of a single connection, and some say that the process has run out of
-    /// descriptors: see [`crate::acceptor`].
-    pub async fn accept(&self) -> io::Result<(net::TcpStream, SocketAddr)> {
+    /// Those of accept(2) and of [`TcpStream::from_std`]. Some are those of a single connection, and some say that the
+    /// process has run out of descriptors: [`crate::sockets::is_shortage`] tells them apart.
+    pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let Watched { socket, source, .. } = &self.0;
-        poll_fn(|context| source.read.poll(context, || accept_one(socket))).await
+        let (stream, address) = poll_fn(|context| source.read.poll(context, || accept_one(socket))).await?;
+        Ok((TcpStream::from_std(stream)?, address))
     }
 }
 
