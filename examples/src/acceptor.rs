@@ -34,6 +34,7 @@ pub struct Acceptor<K> {
     watching: Watching,
     is_drained: bool,
     in_a_row: u32,
+    is_short: bool,
     shortages: u64,
 }
 
@@ -69,6 +70,7 @@ impl<K: Tag> Acceptor<K> {
             watching: Watching::OnRequest,
             is_drained: false,
             in_a_row: 0,
+            is_short: false,
             shortages: 0,
         })
     }
@@ -136,7 +138,8 @@ impl<K: Tag> Acceptor<K> {
     ///
     /// Those of [`Poller::delete`].
     pub fn pause(&mut self, poller: &impl Poller<K>) -> io::Result<()> {
-        self.shortages += 1;
+        self.shortages += u64::from(!self.is_short); // a retry that fails belongs to the same shortage
+        self.is_short = true;
         self.hold(poller)?;
         self.watching = Watching::From(Instant::now() + PAUSE);
         Ok(())
@@ -183,6 +186,7 @@ impl<K: Tag> Acceptor<K> {
         for _ in 0..AT_A_TIME {
             match accept_one(listener) {
                 Ok(accepted) => {
+                    self.is_short = false;
                     self.in_a_row += 1;
                     return Ok(Some(accepted));
                 }

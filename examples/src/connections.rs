@@ -25,12 +25,12 @@ impl<C> Default for Connections<C> {
 }
 
 impl<C> Connections<C> {
-    /// Returns a generation that no connection has. An event carries 24 bits of it, so the numbers start again after
-    /// 16 million connections.
+    /// Returns a generation that no connection has, and never 0. An event carries 24 bits of it, so the numbers start
+    /// again after 16 million connections.
     pub fn next_generation(&mut self) -> u32 {
         loop {
             self.latest = (self.latest + 1) % (1 << GENERATION_BITS);
-            if !self.by_generation.contains_key(&self.latest) {
+            if self.latest != 0 && !self.by_generation.contains_key(&self.latest) {
                 return self.latest;
             }
         }

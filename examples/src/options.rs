@@ -40,6 +40,6 @@ pub fn address(text: &str) -> Result<String, String> {
     if has_the_form {
         Ok(text.to_owned())
     } else {
-        Err("expected HOST:PORT, for example 127.0.0.1:7000 or [::1]:7000".to_owned())
+        Err("expected HOST:PORT, for example localhost:8000".to_owned())
     }
 }

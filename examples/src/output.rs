@@ -32,7 +32,8 @@ pub struct Output {
     writer: Arc<Writer>,
     status_every: Duration,
     status_due: Instant,
-    last_status: String,
+    /// `None` before the first call of [`status`](Self::status).
+    last_status: Option<String>,
 }
 
 impl Output {
@@ -50,8 +51,7 @@ impl Output {
         let this = Arc::clone(&writer);
         thread::Builder::new().name("output".to_owned()).spawn(move || this.run())?;
         let status_every = Duration::from_millis(if writer.is_terminal { 200 } else { 1_000 });
-        let status_due = Instant::now() + status_every;
-        Ok(Output { writer, status_every, status_due, last_status: String::new() })
+        Ok(Output { writer, status_every, status_due: Instant::now(), last_status: None })
     }
 
     /// Prints a line.
@@ -69,18 +69,22 @@ impl Output {
     }
 
     /// Shows `text` as the status line, if it is time for that and the text has changed. A terminal shows it in place
-    /// of the last one, five times a second. Without a terminal it is a line of its own, once a second.
+    /// of the last one, five times a second. Without a terminal it is a line of its own, once a second, and the first
+    /// text is not shown, because nothing has happened yet. So call this before the first wait.
     pub fn status(&mut self, text: impl FnOnce() -> String) {
         if !self.due_in().is_zero() {
             return;
         }
         self.status_due = Instant::now() + self.status_every;
         let text = text();
-        if text != self.last_status {
-            self.last_status.clone_from(&text);
-            self.writer.lock().status = Some(text);
-            self.writer.changed.notify_all();
+        let is_first = self.last_status.is_none();
+        if self.last_status.as_ref() == Some(&text) || (is_first && !self.writer.is_terminal) {
+            self.last_status = Some(text);
+            return;
         }
+        self.last_status = Some(text.clone());
+        self.writer.lock().status = Some(text);
+        self.writer.changed.notify_all();
     }
 }
 

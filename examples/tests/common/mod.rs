@@ -113,12 +113,14 @@ pub fn has(program: &str) -> bool {
     is_there
 }
 
-/// Bad arguments and a taken port are said so, and --help helps.
+/// Bad arguments and a taken port are errors that name what is wrong, and --help helps.
 pub fn says_what_is_wrong(program: &str) {
     let server = Server::start(program, &[]);
     for (argument, said) in [
-        ("nonsense", "'nonsense' is not an address"),
-        ("--frobnicate", "invalid option '--frobnicate'"),
+        ("nonsense", "nonsense"),
+        ("nonsense", "HOST:PORT"),
+        ("127.0.0.1:65536", "HOST:PORT"),
+        ("--frobnicate", "'--frobnicate'"),
         (&server.address.to_string()[..], "cannot listen on"),
     ] {
         let output = run(program, &[argument]);
