@@ -29,20 +29,20 @@ impl Stop {
     /// Those of sigaction(2), of pipe(2), and of starting a thread.
     pub fn on_signals(waker: impl Wakeup + Send + 'static) -> io::Result<Self> {
         let stop = Stop::default();
-        // This comes first: from here on the thread below learns of every signal, even of one that arrives before the
-        // handlers that follow are in place.
-        let mut signals = Signals::new(TERM_SIGNALS)?;
         for signal in TERM_SIGNALS {
             // The handlers run in this order, so only a second signal finds the flag set.
             flag::register_conditional_shutdown(*signal, INTERRUPTED, Arc::clone(&stop.0))?;
             flag::register(*signal, Arc::clone(&stop.0))?;
         }
+        // This handler comes last, so that the thread finds the flag set.
+        let mut signals = Signals::new(TERM_SIGNALS)?;
         let this = stop.clone();
         thread::Builder::new().name("signals".to_owned()).spawn(move || {
-            for _ in &mut signals {
-                this.request();
-                let _ = waker.wake(); // if it fails, the program sees the flag after its next event
+            // A signal may have come before the last handler was there.
+            while !this.is_requested() {
+                signals.wait();
             }
+            let _ = waker.wake(); // if it fails, the program sees the flag after its next event
         })?;
         Ok(stop)
     }
