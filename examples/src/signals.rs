@@ -29,20 +29,22 @@ impl Stop {
     /// Those of sigaction(2), of pipe(2), and of starting a thread.
     pub fn on_signals(waker: impl Wakeup + Send + 'static) -> io::Result<Self> {
         let stop = Stop::default();
-        for signal in TERM_SIGNALS {
-            // The handlers run in this order, so only a second signal finds the flag set.
-            flag::register_conditional_shutdown(*signal, INTERRUPTED, Arc::clone(&stop.0))?;
-            flag::register(*signal, Arc::clone(&stop.0))?;
-        }
-        // This handler comes last, so that the thread finds the flag set.
+        // This comes first: from here on the thread below learns of every signal, even of one that arrives before the
+        // handlers that follow are in place.
         let mut signals = Signals::new(TERM_SIGNALS)?;
+        // Only handlers set this flag, in this order, so only a second signal finds it set. `stop` is set by the thread,
+        // which may be faster than the rest of the handler that woke it.
+        let is_second = Arc::new(AtomicBool::new(false));
+        for signal in TERM_SIGNALS {
+            flag::register_conditional_shutdown(*signal, INTERRUPTED, Arc::clone(&is_second))?;
+            flag::register(*signal, Arc::clone(&is_second))?;
+        }
         let this = stop.clone();
         thread::Builder::new().name("signals".to_owned()).spawn(move || {
-            // A signal may have come before the last handler was there.
-            while !this.is_requested() {
-                signals.wait();
+            for _ in &mut signals {
+                this.request();
+                let _ = waker.wake(); // if it fails, the program sees the flag after its next event
             }
-            let _ = waker.wake(); // if it fails, the program sees the flag after its next event
         })?;
         Ok(stop)
     }

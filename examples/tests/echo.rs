@@ -6,10 +6,22 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
+use common::every_server::{Program, every_server};
 use common::{Server, run, says_what_is_wrong};
 use socket2::SockRef;
 
 const ECHO: &str = env!("CARGO_BIN_EXE_echo");
+
+every_server!(Program {
+    path: ECHO,
+    arguments: Vec::new,
+    ask: |mut socket| socket.write_all(b"hello").unwrap(),
+    is_answered: |mut socket| {
+        let mut echo = [0; 5];
+        socket.read_exact(&mut echo).unwrap();
+        assert_eq!(&echo, b"hello");
+    },
+});
 
 fn is_echoed(mut socket: &TcpStream, message: &[u8]) {
     socket.write_all(message).unwrap();

@@ -7,10 +7,22 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use common::every_server::{Program, every_server};
 use common::{Server, run, says_what_is_wrong};
 use socket2::SockRef;
 
 const THREADS: &str = env!("CARGO_BIN_EXE_threads");
+
+every_server!(Program {
+    path: THREADS,
+    arguments: Vec::new,
+    ask: |mut socket| socket.write_all(b"hello").unwrap(),
+    is_answered: |mut socket| {
+        let mut echo = [0; 5];
+        socket.read_exact(&mut echo).unwrap();
+        assert_eq!(&echo, b"hello");
+    },
+});
 
 fn is_echoed(mut socket: &TcpStream, message: &[u8]) {
     socket.write_all(message).unwrap();

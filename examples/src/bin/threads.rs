@@ -75,7 +75,11 @@ fn run(options: &Options) -> Result<()> {
         colleagues.push(Colleague { sockets, waker, registrar, connections: AtomicIsize::new(0) });
         receivers.push(receiver);
     }
-    let team = Team(Arc::new(Shared { colleagues, listeners: AtomicUsize::new(options.workers) }));
+    let team = Team(Arc::new(Shared {
+        colleagues,
+        listeners: AtomicUsize::new(options.workers),
+        accepted: AtomicUsize::new(0),
+    }));
     let stop = Stop::on_signals(team.clone())?;
     let (listeners, address) = listen_together(options)?;
 
@@ -191,6 +195,8 @@ struct Shared {
     colleagues: Vec<Colleague>,
     /// How many workers still listen, and may therefore hand connections over.
     listeners: AtomicUsize,
+    /// How many connections all workers have accepted.
+    accepted: AtomicUsize,
 }
 
 struct Colleague {
@@ -211,7 +217,8 @@ const IN_TRANSIT: u32 = 0;
 
 impl Team {
     fn status(&self) -> String {
-        let mut status = "connections by worker:".to_owned();
+        let accepted = self.0.accepted.load(Ordering::Relaxed);
+        let mut status = format!("{accepted} connections accepted, open ones by worker:");
         for colleague in &self.0.colleagues {
             status.push_str(&format!(" {}", colleague.connections.load(Ordering::Relaxed)));
         }
@@ -337,6 +344,7 @@ impl Worker {
     fn accept(&mut self) -> io::Result<()> {
         while let Some((socket, _)) = self.acceptor.accept(&self.poller)? {
             self.served.accepted += 1;
+            self.team.0.accepted.fetch_add(1, Ordering::Relaxed);
             // A worker that is asked to stop may have gone already.
             let number = if self.stop.is_requested() { self.number } else { self.team.idlest(self.number) };
             if number == self.number {
