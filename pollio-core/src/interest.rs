@@ -29,6 +29,27 @@ impl Interest {
     #[cfg(target_os = "linux")]
     pub const PRIORITY: Interest = Interest(PRIORITY);
 
+    /// Returns the interest in the given directions, level-triggered, or `None` if both are false.
+    ///
+    /// An interest is never empty. On `None`, [`delete`](crate::Poller::delete) the file descriptor.
+    ///
+    /// ```
+    /// use pollio_core::Interest;
+    ///
+    /// assert_eq!(Interest::from_directions(true, true), Some(Interest::READ | Interest::WRITE));
+    /// assert_eq!(Interest::from_directions(false, false), None);
+    /// ```
+    #[inline]
+    #[must_use]
+    pub const fn from_directions(read: bool, write: bool) -> Option<Interest> {
+        match (read, write) {
+            (true, true) => Some(Interest::READ.union(Interest::WRITE)),
+            (true, false) => Some(Interest::READ),
+            (false, true) => Some(Interest::WRITE),
+            (false, false) => None,
+        }
+    }
+
     /// The same as `|`, for constants.
     #[inline]
     #[must_use]

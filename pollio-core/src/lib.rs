@@ -2,6 +2,7 @@
 #![cfg(unix)]
 #![forbid(unsafe_code)]
 
+#[doc(hidden)]
 pub mod backend;
 mod event;
 mod interest;

@@ -65,13 +65,13 @@ pub const MAX_EVENTS: usize = 20_000;
 ///
 /// A method is only ever added with a default body.
 pub trait Poller<K: Tag = EventKind> {
-    /// What [`waker`](Self::waker) hands out.
-    type Waker: Wakeup
+    /// The handle that [`waker`](Self::waker) returns.
+    type Waker: Wakeup + Clone + Send + Sync + 'static
     where
         Self: Sized;
 
-    /// What [`registrar`](Self::registrar) hands out.
-    type Registrar: Register<K>
+    /// The handle that [`registrar`](Self::registrar) returns.
+    type Registrar: Register<K> + Clone + Send + Sync + 'static
     where
         Self: Sized;
 
@@ -83,7 +83,10 @@ pub trait Poller<K: Tag = EventKind> {
     /// EMFILE, ENFILE or ENOMEM, from epoll_create1(2) or kqueue(2).
     fn new() -> io::Result<Self>
     where
-        Self: Sized;
+        Self: Sized,
+    {
+        Self::with_capacity(MAX_EVENTS)
+    }
 
     /// A poller for up to `max_events` events a wait. What is ready beyond that comes with the next waits,
     /// and nothing is starved: the kernels hand out ready fds in turn. On kqueue an fd that is ready in
@@ -218,7 +221,13 @@ pub trait Poller<K: Tag = EventKind> {
     ///
     /// None is expected of a poller that is whole: EBADF or EINVAL if its own fd was closed behind its back
     /// (see epoll_wait(2), kevent(2)).
-    fn wait(&mut self, timeout_ms: i32) -> io::Result<Vec<EventObject<K>>>;
+    #[inline(always)]
+    fn wait(&mut self, timeout_ms: i32) -> io::Result<Vec<EventObject<K>>> {
+        let timeout = u64::try_from(timeout_ms).ok().map(Duration::from_millis);
+        let mut events = Vec::new();
+        self.wait_into(&mut events, timeout)?;
+        Ok(events)
+    }
 
     /// As [`wait`](Self::wait), into a vector that is cleared, then filled; returns how many events there
     /// are. Allocates only to grow the vector.
@@ -299,7 +308,7 @@ pub trait Poller<K: Tag = EventKind> {
 /// - Not for use in a forked child: a kqueue is not inherited, and its number may be another's there
 ///   (kqueue(2)); an eventfd would wake the parent. Nor is the poller: a wait in the child would take the wake-up that
 ///   the parent waits for, and all that coalesce with it.
-pub trait Wakeup: Clone + Send + Sync + 'static {
+pub trait Wakeup {
     /// Ends the wait that is under way, or the next one.
     ///
     /// # Errors
@@ -311,7 +320,7 @@ pub trait Wakeup: Clone + Send + Sync + 'static {
 
 /// Registers fds with a poller that another thread may be waiting on. The methods are [`Poller`]'s, with
 /// the same results.
-pub trait Register<K: Tag = EventKind>: Clone + Send + Sync + 'static {
+pub trait Register<K: Tag = EventKind> {
     /// See [`Poller::add`].
     ///
     /// # Errors

@@ -48,6 +48,12 @@ impl Readiness {
         self.0 & other.0 == other.0
     }
 
+    /// Returns whether this set and `other` have a bit in common.
+    #[inline]
+    pub const fn intersects(self, other: Readiness) -> bool {
+        self.0 & other.0 != 0
+    }
+
     /// Whether no bit is set.
     #[inline]
     pub const fn is_empty(self) -> bool {
