@@ -26,7 +26,7 @@ impl Stop {
     /// # Errors
     ///
     /// Those of sigaction(2).
-    pub fn on_interrupt(waker: impl Wakeup) -> io::Result<Self> {
+    pub fn on_interrupt(waker: impl Wakeup + Send + 'static) -> io::Result<Self> {
         let stop = Stop::default();
         for signal in TERM_SIGNALS {
             signal_hook::flag::register_conditional_shutdown(*signal, 130, Arc::clone(&stop.0))?;

@@ -12,6 +12,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use common::every_server::Program;
 use common::{Server, has, run, says_what_is_wrong};
 use examples::runtime::net::{TcpListener as AsyncListener, TcpStream as AsyncStream};
 use examples::runtime::{Either, Latch, Runtime, race, sleep, spawn, timeout};
@@ -19,6 +20,27 @@ use pollio::Wakeup;
 use socket2::SockRef;
 
 const RUNTIME: &str = env!("CARGO_BIN_EXE_runtime");
+
+mod on_pollio {
+    use super::common::every_server::every_server;
+
+    every_server!(super::program(Vec::new));
+}
+
+mod on_tokio {
+    use super::common::every_server::every_server;
+
+    every_server!(super::program(|| vec!["--tokio".to_owned()]));
+}
+
+fn program(arguments: fn() -> Vec<String>) -> Program {
+    Program {
+        path: RUNTIME,
+        arguments,
+        ask: |mut socket| socket.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap(),
+        is_answered: |socket| assert!(answer(socket).starts_with("HTTP/1.1 200 OK")),
+    }
+}
 
 fn block_on<F: Future>(future: F) -> F::Output {
     Runtime::new().unwrap().block_on(future).unwrap()

@@ -108,7 +108,7 @@ impl Runtime {
         let _entered = Entered::new(&self.local);
         let mut future = pin!(future);
         // To wake this future is to end the wait, because the loop polls the future each time round.
-        let waker = Waker::from(Arc::new(EndsWait(self.poller.waker()?)));
+        let waker = Waker::from(self.poller.waker()?);
         let mut events = Vec::new();
         loop {
             if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
@@ -119,14 +119,6 @@ impl Runtime {
             self.local.reactor.wake_ready(&events);
             self.local.timers.wake_due();
         }
-    }
-}
-
-struct EndsWait(OsWaker);
-
-impl Wake for EndsWait {
-    fn wake(self: Arc<Self>) {
-        let _ = self.0.wake();
     }
 }
 
