@@ -659,7 +659,8 @@ fn wrk_sees_no_error() {
     }
     let server = start(&[]);
     let url = format!("http://{}/", server.address);
-    let output = Command::new("wrk").args(["-t2", "-c200", "-d2s", &url]).output().unwrap();
+    let output =
+        Command::new("wrk").args(["-t2", "-c200", "-d2s", "--timeout", "60s", &url]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success() && text.contains("Requests/sec"), "{text}");
     assert!(!text.contains("Socket errors") && !text.contains("Non-2xx"), "{text}");
@@ -690,7 +691,7 @@ fn curl_gets_what_it_asks_for() {
                 "--silent",
                 "--show-error",
                 "--max-time",
-                "20",
+                "60",
                 "--noproxy",
                 "*",
                 "--write-out",
