@@ -270,7 +270,8 @@ pub trait Poller<K: Tag = EventKind> {
     /// most that many milliseconds.
     ///
     /// - **Timeouts.** `wait` never returns early because of a timeout, and late only by the timer slack of the
-    ///   system. The time that the computer is suspended is not counted.
+    ///   system. The time that the computer is suspended is not counted. A finite timeout reads the clock once, because
+    ///   the kernel does not say how much time was left when a signal came.
     /// - **Empty results.** The vector is empty if the timeout expires. It may also be empty after a wake-up, or if
     ///   the user data of an event does not decode to a kind of `K`.
     /// - **Signals.** `EINTR` is handled: after a signal, `wait` continues with the remaining time. To end it from a
@@ -285,7 +286,7 @@ pub trait Poller<K: Tag = EventKind> {
     /// Fails only if other code has closed the poller's descriptor: EBADF or EINVAL, from
     /// [epoll_wait(2)](https://man7.org/linux/man-pages/man2/epoll_wait.2.html) or kqueue(2).
     #[doc(alias("poll", "epoll_wait", "kevent"))]
-    #[inline(always)]
+    #[inline]
     fn wait(&mut self, timeout_ms: i32) -> io::Result<Vec<EventObject<K>>> {
         let timeout = u64::try_from(timeout_ms).ok().map(Duration::from_millis);
         let mut events = Vec::new();
