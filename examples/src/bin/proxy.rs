@@ -582,15 +582,14 @@ impl Side {
     }
 }
 
-/// Returns whether an attempt to connect has succeeded, or its error. `false` means that it is not decided yet.
+/// Returns whether an attempt to connect has succeeded. Returns its error if it has failed, and `false` if it is not
+/// decided yet.
 fn is_connected(socket: &TcpStream) -> io::Result<bool> {
-    if let Some(error) = socket.take_error()? {
-        return Err(error);
-    }
-    match socket.peer_addr() {
-        Ok(_) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::NotConnected => Ok(false),
-        Err(error) => Err(error),
+    let Err(error) = socket.peer_addr() else { return Ok(true) };
+    match socket.take_error()? {
+        Some(refused) => Err(refused),
+        None if error.kind() == ErrorKind::NotConnected => Ok(false),
+        None => Err(error),
     }
 }
 
