@@ -2,12 +2,13 @@
 
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use pollio::{EventObject, Poller, Tag};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::sockets::{is_shortage, listen};
 
@@ -214,15 +215,34 @@ impl<K: Tag> Acceptor<K> {
     }
 }
 
-fn accept_one(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+/// Accepts one connection from a non-blocking listener. The connection is non-blocking and has TCP_NODELAY set.
+///
+/// This is for servers that wait for the listener in their own way. [`Acceptor::accept`] tells what the errors mean.
+///
+/// # Errors
+///
+/// Those of accept(2) and of [`check_room`].
+pub fn accept_one(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
     let accepting = ACCEPTING.lock().unwrap_or_else(PoisonError::into_inner);
-    // macOS closes the connection if there is no free descriptor for it (accept in XNU's uipc_syscalls.c), where Linux
-    // leaves it in the queue. So make sure that one is free before the kernel looks for it.
-    drop(listener.try_clone()?);
+    check_room(listener)?;
     let (socket, address) = listener.accept()?;
     drop(accepting);
     socket.set_nonblocking(true)?;
     // Each write is a whole message. macOS: EINVAL if the peer has reset the connection, which the next read reports.
     let _ = socket.set_nodelay(true);
     Ok((socket, address))
+}
+
+/// Makes sure that there is a free descriptor for the next connection.
+///
+/// macOS closes the connection if there is none (accept in XNU's uipc_syscalls.c), where Linux leaves it in the queue.
+///
+/// # Errors
+///
+/// Those of dup(2) if a connection is waiting, and otherwise `WouldBlock`, because nobody is short of anything.
+pub fn check_room(listener: &impl AsFd) -> io::Result<()> {
+    let Err(shortage) = listener.as_fd().try_clone_to_owned() else { return Ok(()) };
+    let mut fds = [PollFd::new(listener, PollFlags::IN)];
+    let is_waiting = poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0);
+    Err(if is_waiting { shortage } else { ErrorKind::WouldBlock.into() })
 }

@@ -2,12 +2,14 @@
 #![cfg(unix)]
 #![forbid(unsafe_code)]
 
+#[doc(hidden)]
 pub mod backend;
 mod event;
 mod interest;
 mod poller;
 mod readiness;
 mod tag;
+mod wake_flag;
 
 pub use event::{EventKind, EventObject, GENERATION_BITS};
 pub use interest::Interest;

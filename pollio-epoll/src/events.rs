@@ -31,11 +31,11 @@ pub(crate) fn to_bits(interest: Interest) -> u32 {
     bits as u32
 }
 
-/// What the kernel's `bits` mean.
+/// Translates the kernel's bits to readiness.
 ///
-/// Hang-up and error set both directions' bits, for the kernel may report them alone: a drained pipe whose
-/// writer is gone gives EPOLLHUP without EPOLLIN, a refused datagram EPOLLERR without EPOLLIN where only
-/// reading is watched. A loop that looks at `is_readable` alone has to get to the read that tells.
+/// A hang-up or an error sets the bits of both directions, because the kernel may report it alone. A drained pipe whose
+/// writer is gone gives EPOLLHUP without EPOLLIN. A refused datagram gives EPOLLERR without EPOLLIN if only reading is
+/// watched. A loop that checks only `is_readable` has to reach the read that returns the error.
 #[inline]
 pub(crate) fn readiness(bits: u32) -> Readiness {
     let bits = bits as i32;
@@ -49,24 +49,27 @@ pub(crate) fn readiness(bits: u32) -> Readiness {
     if bits & sys::EPOLLPRI != 0 {
         readiness |= Readiness::PRIORITY;
     }
-    if bits & sys::EPOLLRDHUP != 0 {
-        readiness |= Readiness::READABLE | Readiness::READ_CLOSED;
-    }
-    if bits & sys::EPOLLHUP != 0 {
-        readiness |= BOTH | Readiness::READ_CLOSED | Readiness::WRITE_CLOSED;
-    }
-    if bits & sys::EPOLLERR != 0 {
-        readiness |= BOTH | Readiness::ERROR;
+    if bits & (sys::EPOLLRDHUP | sys::EPOLLHUP | sys::EPOLLERR) != 0 {
+        readiness |= end_or_error(bits);
     }
     readiness
 }
 
-const BOTH: Readiness = Readiness::READABLE.union(Readiness::WRITABLE);
-
-/// Whether the bits say that something can be read or written, and no more.
-#[inline]
-pub(crate) fn is_plain(bits: u32) -> bool {
-    bits as i32 & !PLAIN == 0
+/// Kept out of the loop over events, because data is more common than an end or an error.
+#[cold]
+fn end_or_error(bits: i32) -> Readiness {
+    let mut readiness = Readiness::READABLE;
+    if bits & (sys::EPOLLRDHUP | sys::EPOLLHUP) != 0 {
+        readiness |= Readiness::READ_CLOSED;
+    }
+    if bits & (sys::EPOLLHUP | sys::EPOLLERR) != 0 {
+        readiness |= Readiness::WRITABLE;
+    }
+    if bits & sys::EPOLLHUP != 0 {
+        readiness |= Readiness::WRITE_CLOSED;
+    }
+    if bits & sys::EPOLLERR != 0 {
+        readiness |= Readiness::ERROR;
+    }
+    readiness
 }
-
-const PLAIN: i32 = sys::EPOLLIN | sys::EPOLLOUT | sys::EPOLLPRI;

@@ -1,19 +1,19 @@
-//! Registrations: add, modify, delete.
+//! [`Registrar`]: adds, modifies and deletes registrations.
 
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
 use pollio_core::{EventKind, EventObject, Interest, Register, Tag};
 
 use crate::{events, sys};
 
-/// Registers fds with an [`EpollPoller`](crate::EpollPoller) from any thread, while it waits too.
+/// Registers file descriptors with an [`EpollPoller`](crate::EpollPoller) from any thread, also while it waits.
 ///
-/// Each call is one `epoll_ctl`, which the kernel does as a whole or not at all. A registrar keeps the epoll
-/// instance open, though nobody can wait on it once the poller is gone.
+/// Each call makes one `epoll_ctl`, which succeeds or fails as a whole. The epoll instance stays open until the poller
+/// and its last registrar are gone. [`AsFd`] gives the file descriptor of the poller.
 #[derive(Clone)]
 pub struct Registrar<K = EventKind> {
     pub(crate) epoll: Arc<OwnedFd>,
@@ -45,6 +45,18 @@ impl<K: Tag> Register<K> for Registrar<K> {
     #[inline]
     fn delete(&self, fd: RawFd) -> io::Result<()> {
         sys::epoll_ctl(&self.epoll, sys::EPOLL_CTL_DEL, fd, 0, 0)
+    }
+}
+
+impl<K> AsFd for Registrar<K> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.epoll.as_fd()
+    }
+}
+
+impl<K> AsRawFd for Registrar<K> {
+    fn as_raw_fd(&self) -> RawFd {
+        self.epoll.as_raw_fd()
     }
 }
 

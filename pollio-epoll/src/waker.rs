@@ -1,4 +1,4 @@
-//! Ending a wait from outside it.
+//! [`Waker`]: ends a wait from another thread or from a signal handler.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::task::Wake;
 
 use pollio_core::Wakeup;
-use pollio_core::backend::{WAKE_WORD, WakeFlag};
+use pollio_core::backend::{WAKER_USER_DATA, WakeFlag};
 
 use crate::sys;
 
-/// Ends a wait of an [`EpollPoller`](crate::EpollPoller) from any thread, or from a signal handler: see
-/// [`Wakeup`].
+/// Ends a wait of an [`EpollPoller`](crate::EpollPoller) from any thread or from a signal handler.
+/// [`Wakeup`] states the promises.
 ///
-/// It is an eventfd, shared by all clones. An `Arc<Waker>` becomes a [`std::task::Waker`].
+/// All clones share one eventfd. A waker converts into a [`std::task::Waker`] without an allocation.
 #[derive(Clone, Debug)]
 pub struct Waker(Arc<Shared>);
 
@@ -24,31 +24,38 @@ struct Shared {
 }
 
 impl Waker {
-    /// Edge-triggered, each write to the eventfd is an event of its own, so the counter is never read: at one
-    /// write a wait it would take centuries to fill (eventfd(2): 2^64 - 2).
+    /// The eventfd is edge-triggered, so every write is a new event and the counter never has to be read. The counter
+    /// overflows after 2^64 - 2 writes (eventfd(2)), which takes centuries.
     pub(crate) fn new(epoll: &OwnedFd) -> io::Result<Self> {
         let eventfd = sys::eventfd()?;
         let bits = (sys::EPOLLIN | sys::EPOLLET) as u32;
-        sys::epoll_ctl(epoll, sys::EPOLL_CTL_ADD, eventfd.as_raw_fd(), bits, WAKE_WORD)?;
-        Ok(Waker(Arc::new(Shared { eventfd, flag: WakeFlag::new() })))
+        sys::epoll_ctl(epoll, sys::EPOLL_CTL_ADD, eventfd.as_raw_fd(), bits, WAKER_USER_DATA)?;
+        Ok(Waker(Arc::new(Shared { eventfd, flag: WakeFlag::default() })))
     }
 
-    /// Ends the wait that is under way, or the next one. Async-signal-safe.
+    /// Ends the wait that is in progress, or else the next one. Async-signal-safe.
     ///
     /// # Errors
     ///
-    /// As for [`Wakeup::wake`].
+    /// The same as for [`Wakeup::wake`].
     #[inline]
     pub fn wake(&self) -> io::Result<()> {
-        if self.0.flag.raise() {
-            sys::eventfd_write(&self.0.eventfd).inspect_err(|_| self.0.flag.lower())?;
-        }
-        Ok(())
+        self.0.try_wake()
     }
 
-    /// The waiter has seen the wake event.
-    pub(crate) fn seen(&self) {
+    /// Allows the next wake-up, because the poller has received the event of the last one.
+    pub(crate) fn received(&self) {
         self.0.flag.lower();
+    }
+}
+
+impl Shared {
+    #[inline]
+    fn try_wake(&self) -> io::Result<()> {
+        if self.flag.raise() {
+            sys::eventfd_write(&self.eventfd).inspect_err(|_| self.flag.lower())?;
+        }
+        Ok(())
     }
 }
 
@@ -59,13 +66,27 @@ impl Wakeup for Waker {
     }
 }
 
-/// A failed wake-up is not reported here, for [`std::task::Waker`] has no way to.
-impl Wake for Waker {
+/// Shares the waker's own allocation. A [`std::task::Waker`] cannot report that a wake-up failed.
+impl From<Waker> for std::task::Waker {
+    #[inline]
+    fn from(waker: Waker) -> Self {
+        waker.0.into()
+    }
+}
+
+impl Wake for Shared {
     fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
+        let _ = self.try_wake();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        let _ = Waker::wake(self);
+        let _ = self.try_wake();
+    }
+}
+
+/// An `Arc<Waker>` converts into a [`std::task::Waker`] too, which cannot report that a wake-up failed.
+impl Wake for Waker {
+    fn wake(self: Arc<Self>) {
+        let _ = self.0.try_wake();
     }
 }

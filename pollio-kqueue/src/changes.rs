@@ -1,100 +1,68 @@
-//! The lists of changes that make, take back and delete a registration.
+//! The changes that take a file descriptor from one registration to another.
 
 use std::os::fd::RawFd;
 
-use pollio_core::Interest;
-
-use crate::events::filters;
+use crate::events::FILTERS;
 use crate::record::Registration;
 use crate::sys::{self, Event};
 
-/// A list of changes, in the order in which the kernel makes them: at most two filters, each deleted and added.
+/// The changes of one `kevent` call: at most two filters, each deleted and added.
 pub(crate) struct Changes {
     list: [Event; 4],
     length: usize,
 }
 
 impl Changes {
-    fn collect(changes: impl Iterator<Item = Event>) -> Self {
-        let mut list = [Event::new(0, 0, 0, 0, 0); 4];
-        let length = list.iter_mut().zip(changes).map(|(room, change)| *room = change).count();
-        Changes { list, length }
+    /// Returns the changes that turn the `old` registration of `fd` into the `new` one. `None` is no registration.
+    ///
+    /// A filter that keeps its mode gets a change without EV_ADD. The kernel returns ENOENT if it does not have the
+    /// filter. Otherwise it stores the new user data, enables the filter and evaluates it again (kevent_register in
+    /// XNU's kern_event.c). From a registration to itself, the changes therefore only ask whether the kernel has it.
+    ///
+    /// New filters are added first, and old ones deleted last. If the change of an old filter succeeds after an EV_ADD,
+    /// `fd` was not closed in between, so the new filter watches the same file. A filter that changes its mode has no
+    /// such proof, because the kernel latches the mode when it adds a filter. It has to be deleted and added.
+    pub(crate) fn between(fd: RawFd, old: Option<Registration>, new: Option<Registration>) -> Self {
+        let mut changes = Changes { list: [Event::new(0, 0, 0, 0, 0); 4], length: 0 };
+        let of = |registration: Option<Registration>, filter| registration.filter(|it| it.watches(filter));
+        let is_new = |filter| of(old, filter).is_none() && of(new, filter).is_some();
+        let is_old = |filter| of(old, filter).is_some() && of(new, filter).is_none();
+        let [read, write] = FILTERS;
+        let order = if is_new(write) || is_old(read) { [write, read] } else { [read, write] };
+        for filter in order {
+            let mut push = |flags, user_data| changes.push(fd, filter, flags, user_data);
+            match (of(old, filter), of(new, filter)) {
+                (None, None) => {}
+                (None, Some(new)) => push(sys::EV_ADD | new.mode(), new.user_data),
+                (Some(old), None) => push(sys::EV_DELETE, old.user_data),
+                (Some(old), Some(new)) if old.mode() == new.mode() => push(sys::EV_ENABLE, new.user_data),
+                (Some(old), Some(new)) => {
+                    push(sys::EV_DELETE, old.user_data);
+                    push(sys::EV_ADD | new.mode(), new.user_data);
+                }
+            }
+        }
+        changes
     }
 
-    pub(crate) fn as_slice(&mut self) -> &mut [Event] {
+    fn push(&mut self, fd: RawFd, filter: i16, flags: u16, user_data: u64) {
+        if let Some(slot) = self.list.get_mut(self.length) {
+            *slot = Event::new(fd as usize, filter, flags, 0, user_data);
+            self.length += 1;
+        }
+    }
+
+    pub(crate) fn as_mut_slice(&mut self) -> &mut [Event] {
         self.list.get_mut(..self.length).unwrap_or_default()
     }
 
-    /// The changes that take `fd` from its `old` registration to the `new` one. The list is to stop at its
-    /// first failure.
+    /// Returns whether a receipt says that the kernel did not have a filter that was registered.
     ///
-    /// With an `old` registration the first change is one that is ENOENT where the kernel has dropped it: so
-    /// nothing is attached to another file that got the number.
-    pub(crate) fn between(fd: RawFd, old: Option<Registration>, new: Registration) -> Self {
-        let had = move |filter: &i16| old.is_some_and(|old| old.has(*filter));
-        let delete = move |filter| change(fd, filter, sys::EV_DELETE, new);
-        let add = move |filter| change(fd, filter, attach(new.interest), new);
-
-        // What the kernel may refuse comes first, while the old filters are as they were.
-        let added = filters(new.interest).filter(move |filter| !had(filter));
-        let added = added.flat_map(move |filter| {
-            let probes = old.into_iter().flat_map(move |old| probes(fd, old));
-            probes.chain([add(filter)])
-        });
-        // Attached anew, for EV_ADD on what is there changes neither its mode nor, on all kernels, whether it
-        // fires for what is ready already.
-        let kept = filters(new.interest).filter(had).flat_map(|filter| [delete(filter), add(filter)]);
-        let gone = old.into_iter().flat_map(|old| filters(old.interest)).filter(|gone| !new.has(*gone));
-        Changes::collect(added.chain(kept).chain(gone.map(delete)))
+    /// This happens only if the file descriptor was closed. ENOENT of an EV_ADD has other causes, such as a revoked
+    /// terminal (vn_kqfilter in XNU's vfs_vnops.c).
+    pub(crate) fn missed_a_filter(&mut self) -> bool {
+        let missed =
+            |receipt: &Event| receipt.error() == Some(sys::ENOENT) && receipt.flags() & sys::EV_ADD == 0;
+        self.as_mut_slice().iter().any(missed)
     }
-
-    /// The changes that delete the filters of `registration`.
-    pub(crate) fn delete(fd: RawFd, registration: Registration) -> Self {
-        let delete = |filter| change(fd, filter, sys::EV_DELETE, registration);
-        Changes::collect(filters(registration.interest).map(delete))
-    }
-
-    /// The changes that make no difference, and fail where a filter is absent.
-    pub(crate) fn probe(fd: RawFd, registration: Registration) -> Self {
-        Changes::collect(probes(fd, registration))
-    }
-}
-
-/// What takes `made` back, a change of a list from `old` to a registration that failed.
-pub(crate) fn reverse(fd: RawFd, old: Option<Registration>, made: Event) -> Option<Event> {
-    if made.flags() & sys::EV_ADD != 0 {
-        return Some(Event::new(fd as usize, made.filter(), sys::EV_DELETE, 0, made.word()));
-    }
-    let old = old.filter(|_| made.flags() & sys::EV_DELETE != 0)?;
-    let mut flags = attach(old.interest);
-    if !old.armed {
-        flags |= sys::EV_DISABLE;
-    }
-    Some(change(fd, made.filter(), flags, old))
-}
-
-fn change(fd: RawFd, filter: i16, flags: u16, registration: Registration) -> Event {
-    Event::new(fd as usize, filter, flags, 0, registration.word)
-}
-
-/// The flags that attach a filter, and that it latches then: a later EV_ADD does not change its mode
-/// (kevent_register in XNU's kern_event.c).
-///
-/// A oneshot is EV_DISPATCH, which disables the filter when it fires; EV_ONESHOT would delete it, where
-/// epoll's oneshot stays registered.
-fn attach(interest: Interest) -> u16 {
-    let mut flags = sys::EV_ADD;
-    if interest.is_oneshot() {
-        flags |= sys::EV_DISPATCH;
-    } else if interest.is_edge() {
-        flags |= sys::EV_CLEAR;
-    }
-    flags
-}
-
-/// A probe stores what it brings, so it brings what is recorded; and it evaluates the filter again, so an edge may
-/// be reported once more. What is enabled stays so; and so does a oneshot that has fired, which is disabled.
-fn probes(fd: RawFd, registration: Registration) -> impl Iterator<Item = Event> {
-    let flags = if registration.interest.is_oneshot() { 0 } else { sys::EV_ENABLE };
-    filters(registration.interest).map(move |filter| change(fd, filter, flags, registration))
 }

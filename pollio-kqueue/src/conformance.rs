@@ -1,4 +1,4 @@
-//! The conformance suite on kqueue: macOS's own, the emulation, or libkqueue.
+//! The conformance suite on kqueue: on macOS the system's own, on Linux the emulation.
 
 use pollio_conformance::{Backend, Kernel};
 use pollio_core::Tag;
@@ -7,13 +7,7 @@ struct Kqueue;
 
 impl Backend for Kqueue {
     type Poller<K: Tag> = crate::KqueuePoller<K>;
-    const KERNEL: Kernel = if cfg!(target_os = "macos") {
-        Kernel::Kqueue
-    } else if cfg!(pollio_libkqueue) {
-        Kernel::LibKqueue
-    } else {
-        Kernel::EmulatedKqueue
-    };
+    const KERNEL: Kernel = if cfg!(target_os = "macos") { Kernel::Kqueue } else { Kernel::EmulatedKqueue };
 }
 
 pollio_conformance::suite!(Kqueue);

@@ -3,19 +3,18 @@
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use pollio_conformance::processes::isolated;
-use pollio_core::backend::WAKE_WORD;
+use pollio_core::backend::WAKER_USER_DATA;
 use pollio_core::{EventObject, Interest, Poller, Readiness};
 use pollio_kqueue_emulation::{control, kevent};
 use proptest::prelude::*;
 
 use crate::KqueuePoller;
-use crate::sys::{
-    EV_ADD, EV_DELETE, EV_EOF, EV_ERROR, EVFILT_READ, EVFILT_USER, EVFILT_WRITE, Event, kevent_change,
-};
+use crate::sys::{EV_DELETE, EV_EOF, EV_ERROR, EVFILT_READ, EVFILT_USER, EVFILT_WRITE, Event, kevent_change};
 
 const BOTH: fn() -> Interest = || Interest::READ | Interest::WRITE;
 
@@ -35,18 +34,20 @@ fn errno<T>(result: io::Result<T>) -> Option<i32> {
     result.err().and_then(|error| error.raw_os_error())
 }
 
-/// The next attachment of `filter` fails.
+/// The next change that adds or touches `filter` fails.
 fn fail_attach(kqueue: RawFd, filter: i16, errno: i32) {
-    // The list and its repetition by steps each meet the fault.
-    for _ in 0..2 {
-        control::fail_change(kqueue, errno, move |change| {
-            change.filter == filter && change.flags & EV_ADD != 0
-        });
-    }
+    control::fail_change(kqueue, errno, move |change| {
+        change.filter == filter && change.flags & EV_DELETE == 0
+    });
 }
 
 fn readiness(poller: &mut KqueuePoller) -> Vec<Readiness> {
     poller.wait(0).unwrap().iter().map(EventObject::readiness).collect()
+}
+
+fn dup_onto(fd: RawFd, number: RawFd) -> RawFd {
+    // SAFETY: takes two numbers, and the one that it closes belongs to nobody else in an isolated test.
+    unsafe { libc::dup2(fd, number) }
 }
 
 /// The number of kevent calls that `operation` makes.
@@ -191,9 +192,9 @@ fn a_modify_that_fails_takes_back_only_what_it_has_made() {
     let event = EventObject::client(near.as_raw_fd());
     poller.add(event).unwrap();
     fail_attach(kqueue, EVFILT_WRITE, libc::ENOMEM);
-    // The list, then the question whether the old filter is there, and the new one, each by itself.
+    // The list, and what takes it back.
     let made = calls(kqueue, || assert_eq!(errno(poller.modify(event, BOTH())), Some(libc::ENOMEM)));
-    assert_eq!(made, 3);
+    assert_eq!(made, 2);
 }
 
 /// No kernel is known to do it; what is left would be ready in each wait, and handed out in none.
@@ -208,12 +209,78 @@ fn where_the_kernel_has_dropped_one_filter_a_modify_drops_the_other() {
         let event = EventObject::client(near.as_raw_fd());
         poller.add_with(event, BOTH()).unwrap();
         let delete = Event::new(event.fd as usize, dropped, EV_DELETE, 0, 0);
-        kevent_change(&poller.registrar().queue.kqueue, &[delete]).unwrap();
+        kevent_change(&poller.registrar().queue.kqueue, &mut [delete]).unwrap();
         assert_eq!(errno(poller.modify(event, to)), Some(libc::ENOENT));
         assert!(poller.wait(20).unwrap().is_empty());
         assert_eq!(calls(kqueue, || assert!(poller.wait(0).unwrap().is_empty())), 1);
         poller.add(event).unwrap();
         assert_eq!(poller.wait(0).unwrap(), [event]);
+    }
+}
+
+/// While one thread modifies a registration, another closes the fd and its number is reused, before any change of the
+/// list: the new file, which nobody has added, is not watched. (Not so where a filter is deleted and added last.)
+#[test]
+fn a_number_that_is_reused_within_a_modify_can_be_added() {
+    isolated(|| {
+        for (from, to, changes) in [
+            (Interest::READ, Interest::READ, 1),
+            (BOTH().edge(), BOTH().edge(), 2),
+            (BOTH().oneshot(), Interest::READ.oneshot(), 2),
+            (Interest::READ, BOTH(), 2),
+            (Interest::WRITE.oneshot(), BOTH().oneshot(), 2),
+            (Interest::READ, Interest::WRITE, 2),
+            (Interest::READ.edge(), Interest::WRITE.oneshot(), 2),
+            (BOTH(), Interest::READ.edge(), 3),
+            (BOTH().oneshot(), Interest::WRITE, 3),
+        ] {
+            for (before, is_closed_first) in (0..changes).flat_map(|n| [(n, false), (n, true)]) {
+                let (mut poller, kqueue) = poller();
+                let ((near, _far), (other, mut other_far)) = (pair(), pair());
+                let event = EventObject::client(near.as_raw_fd()).with_generation(1);
+                poller.add_with(event, from).unwrap();
+                let (number, new) = (near.as_raw_fd(), other.as_raw_fd());
+                let seen = AtomicUsize::new(0);
+                control::fail_change(kqueue, libc::ENOMEM, move |_| {
+                    let n = seen.fetch_add(1, Ordering::Relaxed);
+                    if is_closed_first && n + 1 == before {
+                        // SAFETY: as for `dup_onto`, which puts another on the number at once.
+                        unsafe { libc::close(number) };
+                    }
+                    if n == before {
+                        assert_eq!(dup_onto(new, number), number);
+                    }
+                    false
+                });
+                let result = poller.modify(event.with_generation(2), to);
+                let context = format!("{from:?} to {to:?}, before {before}: {result:?}");
+                assert!(poller.wait(0).unwrap().is_empty(), "{context}");
+                other_far.write_all(b"!").unwrap();
+                assert!(poller.wait(0).unwrap().is_empty(), "{context}");
+                let new = event.with_generation(3);
+                poller.add(new).unwrap_or_else(|error| panic!("{context}: {error}"));
+                assert_eq!(poller.wait(0).unwrap(), [new], "{context}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_modify_whose_new_direction_is_refused_keeps_the_old_one() {
+    for error in [libc::ENOENT, libc::EINVAL] {
+        for (from, to) in
+            [(Interest::READ, BOTH()), (Interest::READ.edge(), BOTH()), (Interest::READ, Interest::WRITE)]
+        {
+            let (mut poller, kqueue) = poller();
+            let (near, mut far) = pair();
+            far.write_all(b"!").unwrap();
+            let event = EventObject::client(near.as_raw_fd()).with_generation(1);
+            poller.add_with(event, from).unwrap();
+            fail_attach(kqueue, EVFILT_WRITE, error);
+            assert_eq!(errno(poller.modify(event.with_generation(2), to)), Some(error));
+            assert_eq!(poller.wait(0).unwrap(), [event]);
+            assert_eq!(poller.add(event).unwrap_err().kind(), ErrorKind::AlreadyExists);
+        }
     }
 }
 
@@ -231,58 +298,16 @@ fn a_delete_passes_other_errors_on() {
 #[test]
 fn a_delete_forgives_one_of_two_filters() {
     for filter in [EVFILT_READ, EVFILT_WRITE] {
-        for error in [libc::ENOENT, libc::EBADF] {
-            let (mut poller, kqueue) = poller();
-            let (near, _far) = pair();
-            let event = EventObject::client(near.as_raw_fd());
-            poller.add_with(event, BOTH()).unwrap();
-            control::fail_change_but_make_it(kqueue, error, move |change| {
-                change.filter == filter && change.flags & EV_DELETE != 0
-            });
-            poller.delete(event.fd).unwrap();
-            assert!(poller.wait(0).unwrap().is_empty());
-            assert_eq!(poller.delete(event.fd).unwrap_err().kind(), ErrorKind::NotFound);
-        }
-    }
-}
-
-#[test]
-fn a_bsd_says_ebadf_of_a_closed_fd() {
-    // In a process where nobody else gets the number.
-    isolated(|| {
-        let (poller, kqueue) = poller();
+        let (mut poller, kqueue) = poller();
         let (near, _far) = pair();
         let event = EventObject::client(near.as_raw_fd());
         poller.add_with(event, BOTH()).unwrap();
-        drop(near);
-        for filter in [EVFILT_READ, EVFILT_WRITE] {
-            control::fail_change(kqueue, libc::EBADF, move |change| change.filter == filter);
-        }
-        assert_eq!(errno(poller.delete(event.fd)), Some(libc::EBADF));
-        assert_eq!(errno(poller.delete(event.fd)), Some(libc::EBADF));
-    });
-}
-
-#[test]
-fn an_old_pipe_is_added_though_it_says_epipe() {
-    let (mut poller, kqueue) = poller();
-    let (near, far) = pair();
-    drop(far);
-    let event = EventObject::client(near.as_raw_fd());
-    // The list and its repetition by steps each meet it.
-    let says_epipe = || {
-        (0..2).for_each(|_| {
-            control::fail_change_but_make_it(kqueue, libc::EPIPE, |change| change.flags & EV_ADD != 0);
+        control::fail_change_but_make_it(kqueue, libc::ENOENT, move |change| {
+            change.filter == filter && change.flags & EV_DELETE != 0
         });
-    };
-    for interest in [Interest::READ, Interest::WRITE, BOTH()] {
-        says_epipe();
-        poller.add_with(event, interest).unwrap();
-        assert_eq!(poller.wait(0).unwrap(), [event]);
-        says_epipe();
-        poller.modify(event, BOTH()).unwrap();
-        assert_eq!(poller.wait(0).unwrap(), [event]);
         poller.delete(event.fd).unwrap();
+        assert!(poller.wait(0).unwrap().is_empty());
+        assert_eq!(poller.delete(event.fd).unwrap_err().kind(), ErrorKind::NotFound);
     }
 }
 
@@ -291,36 +316,12 @@ fn what_one_change_may_say_another_may_not() {
     let (mut poller, kqueue) = poller();
     let (near, _far) = pair();
     let event = EventObject::client(near.as_raw_fd());
-    // ENOENT is passed over for what has been deleted already, EPIPE for what has been added all the same.
     fail_attach(kqueue, EVFILT_READ, libc::ENOENT);
     assert_eq!(errno(poller.add(event)), Some(libc::ENOENT));
     poller.add_with(event, BOTH()).unwrap();
-    for _ in 0..2 {
-        control::fail_change(kqueue, libc::EPIPE, |change| change.flags & EV_DELETE != 0);
-    }
+    control::fail_change(kqueue, libc::EPIPE, |change| change.flags & EV_DELETE != 0);
     assert_eq!(errno(poller.modify(event, Interest::READ)), Some(libc::EPIPE));
     assert_eq!(readiness(&mut poller), [Readiness::WRITABLE]);
-}
-
-#[test]
-fn a_signal_during_a_change_is_no_failure() {
-    let (mut poller, kqueue) = poller();
-    let (near, mut far) = pair();
-    far.write_all(b"!").unwrap();
-    let event = EventObject::client(near.as_raw_fd());
-    // A signal comes after the changes are made.
-    let interrupted = |filter, flag| {
-        control::fail_change_but_make_it(kqueue, libc::EINTR, move |change: &kevent| {
-            change.filter == filter && change.flags & flag != 0
-        });
-    };
-    interrupted(EVFILT_READ, EV_ADD);
-    poller.add(event).unwrap();
-    assert_eq!(poller.wait(0).unwrap(), [event]);
-    let waker = poller.waker().unwrap();
-    control::fail_change_but_make_it(kqueue, libc::EINTR, |change| change.filter == EVFILT_USER);
-    waker.wake().unwrap();
-    assert_eq!(poller.wait(0).unwrap(), [event]);
 }
 
 #[test]
@@ -375,13 +376,10 @@ fn a_call_that_fails_whole_changes_nothing() {
         let (near, mut far) = pair();
         far.write_all(b"!").unwrap();
         let event = EventObject::client(near.as_raw_fd());
-        // The list, its repetition by steps, and what takes it back.
-        let fail = || (1..=3).for_each(|n| control::fail_call(kqueue, n, error));
+        // The list, and what takes it back.
+        let fail = || (1..=2).for_each(|n| control::fail_call(kqueue, n, error));
         fail();
         assert_eq!(errno(poller.add(event)), Some(error));
-        while control::calls(kqueue) < 3 {
-            let _ = poller.wait(0);
-        }
         poller.add(event).unwrap();
         fail();
         let result = poller.modify(event.with_generation(2), Interest::WRITE);
@@ -484,12 +482,61 @@ fn events_of_what_is_not_recorded_are_dropped_and_end_no_wait() {
     }
 }
 
+/// With one word throughout: the kernel had handed an event out, and then it was all read and the oneshot armed anew.
+#[test]
+fn an_event_from_before_an_arming_does_not_use_it_up() {
+    for interest in [Interest::READ.oneshot(), BOTH().oneshot()] {
+        let modify = |poller: &KqueuePoller, event| poller.modify(event, interest).unwrap();
+        let add_again = |poller: &KqueuePoller, event: EventObject| {
+            poller.delete(event.fd).unwrap();
+            poller.add_with(event, interest).unwrap();
+        };
+        for arm in [&modify as &dyn Fn(&KqueuePoller, EventObject), &add_again] {
+            let (mut poller, kqueue) = poller();
+            let (near, mut far) = pair();
+            while (&near).write(&[0; 65_536]).is_ok() {}
+            let event = EventObject::client(near.as_raw_fd());
+            poller.add_with(event, interest).unwrap();
+            arm(&poller, event);
+            let ident = event.fd as usize;
+            let udata = std::ptr::without_provenance_mut(event.encode() as usize);
+            let early = kevent { ident, filter: EVFILT_READ, flags: 0, fflags: 0, data: 0, udata };
+            control::add_event(kqueue, early);
+            assert!(poller.wait(0).unwrap().is_empty(), "{interest:?}");
+            far.write_all(b"!").unwrap();
+            assert_eq!(poller.wait(0).unwrap(), [event], "{interest:?}");
+        }
+    }
+}
+
+/// Undoing never fails on XNU. If it did, a filter would be left that is ready in each call.
+#[test]
+fn a_filter_that_no_registration_watches_is_deleted_when_it_fires() {
+    for interest in [Interest::READ, Interest::WRITE] {
+        let (mut poller, kqueue) = poller();
+        let (near, mut far) = pair();
+        far.write_all(b"!").unwrap();
+        let event = EventObject::client(near.as_raw_fd());
+        fail_attach(kqueue, if interest.is_read() { EVFILT_READ } else { EVFILT_WRITE }, libc::ENOMEM);
+        control::fail_change(kqueue, libc::ENOMEM, |change| change.flags & EV_DELETE != 0);
+        control::fail_change(kqueue, libc::ENOMEM, |change| change.flags & EV_DELETE != 0);
+        assert_eq!(errno(poller.add_with(event, BOTH())), Some(libc::ENOMEM));
+        for timeout in [0, 10, 0] {
+            assert!(poller.wait(timeout).unwrap().is_empty());
+        }
+        // The call that finds the filter, the one that deletes it, and the one that finds nothing.
+        assert_eq!(calls(kqueue, || assert!(poller.wait(0).unwrap().is_empty())), 1);
+        poller.add_with(event, interest).unwrap();
+        assert_eq!(poller.wait(0).unwrap(), [event]);
+    }
+}
+
 /// An event as it could come from a kernel at its worst: more often than not nearly one of `object`'s.
 fn any_event(object: EventObject) -> impl Strategy<Value = [u64; 6]> {
     let word = object.encode();
     let words = prop_oneof![
         Just(word),
-        Just(WAKE_WORD),
+        Just(WAKER_USER_DATA),
         (0..64u32).prop_map(move |bit| word ^ (1 << bit)),
         any::<u64>()
     ];
@@ -509,8 +556,8 @@ fn whatever_the_kernel_hands_out_is_the_registrations_or_nothing() {
         let (mut poller, kqueue) = poller();
         poller.add(object).unwrap();
         let _waker = poller.waker().unwrap();
-        let is_read = |[word, filter, ..]: &[u64; 6]| {
-            *word == object.encode() && *filter as u16 as i16 == EVFILT_READ
+        let is_read = |[word, filter, _, ident, ..]: &[u64; 6]| {
+            *word == object.encode() && *filter as u16 as i16 == EVFILT_READ && *ident == object.fd as u64
         };
         let expected = if events.iter().any(is_read) { vec![object] } else { vec![] };
         for [word, filter, flags, ident, fflags, data] in events {

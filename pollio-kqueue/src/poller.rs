@@ -1,47 +1,50 @@
-//! The poller: waiting, and handing out what is ready.
+//! [`KqueuePoller`]: waits for events and delivers them.
 
 use std::cell::OnceCell;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 use std::{fmt, io};
 
-use pollio_core::backend::{Countdown, Look, WAKE_WORD, check_capacity};
-use pollio_core::{EventKind, EventObject, Interest, MAX_EVENTS, Poller, Register, Tag};
+use pollio_core::backend::{Outcome, WAKER_USER_DATA, check_capacity, wait_until_deadline};
+use pollio_core::{EventKind, EventObject, Interest, Poller, Register, Tag};
 
-use crate::{Registrar, Waker, events, sys};
+use crate::{Registrar, Waker, sys};
 
-/// A readiness poller on kqueue(2). What it promises is written at [`Poller`].
+/// A readiness poller on kqueue(2). [`Poller`] states what it promises.
 ///
-/// `Send` and not `Sync`: one thread waits, and others use a [`Waker`] or a [`Registrar`]. It can itself be
-/// watched, by its fd, by another poller.
+/// It is `Send` and not `Sync`: one thread waits, and other threads use a [`Waker`] or a [`Registrar`]. Another poller
+/// can watch its file descriptor.
 pub struct KqueuePoller<K = EventKind> {
     registrar: Registrar<K>,
-    /// Made on the first demand. The cell is also what keeps the poller from being `Sync`.
+    /// Created by the first call of `waker`. The cell also keeps the poller from being `Sync`.
     waker: OnceCell<Waker>,
     events: sys::Events,
-    /// The longest time-out given to one system call; tests shorten it.
-    longest: Duration,
+    /// The longest timeout of one system call. Tests shorten it.
+    longest_call: Duration,
+    /// The events of the last call that belong to a registration. They are decoded after the record is unlocked,
+    /// because decoding calls the caller's `Tag`.
+    batch: Vec<EventObject<u8>>,
 }
 
-/// A longer time-out was EINVAL on old versions of macOS; new ones allow INT32_MAX seconds.
-const LONGEST: Duration = Duration::from_secs(100_000_000);
+/// Old versions of macOS return EINVAL for a longer timeout. New ones allow `i32::MAX` seconds.
+const LONGEST_CALL: Duration = Duration::from_secs(100_000_000);
 
 impl KqueuePoller {
-    /// See [`Poller::new`]. This one is for [`EventKind`]; other roles say `KqueuePoller::<Role>::new()`.
+    /// Creates a poller of [`EventKind`]: see [`Poller::new`]. For other roles, write `KqueuePoller::<Role>::new()`.
     ///
     /// # Errors
     ///
-    /// As for [`Poller::new`].
+    /// The same as for [`Poller::new`].
     pub fn new() -> io::Result<Self> {
         <Self as Poller>::new()
     }
 
-    /// See [`Poller::with_capacity`]. This one is for [`EventKind`]; other roles say
+    /// Creates a poller of [`EventKind`]: see [`Poller::with_capacity`]. For other roles, write
     /// `KqueuePoller::<Role>::with_capacity(n)`.
     ///
     /// # Errors
     ///
-    /// As for [`Poller::with_capacity`].
+    /// The same as for [`Poller::with_capacity`].
     pub fn with_capacity(max_events: usize) -> io::Result<Self> {
         <Self as Poller>::with_capacity(max_events)
     }
@@ -51,17 +54,14 @@ impl<K: Tag> Poller<K> for KqueuePoller<K> {
     type Waker = Waker;
     type Registrar = Registrar<K>;
 
-    fn new() -> io::Result<Self> {
-        Poller::with_capacity(MAX_EVENTS)
-    }
-
     fn with_capacity(max_events: usize) -> io::Result<Self> {
         check_capacity(max_events)?;
         Ok(KqueuePoller {
             registrar: Registrar::new(sys::kqueue()?),
             waker: OnceCell::new(),
             events: sys::Events::with_capacity(max_events),
-            longest: LONGEST,
+            longest_call: LONGEST_CALL,
+            batch: Vec::with_capacity(max_events),
         })
     }
 
@@ -81,21 +81,14 @@ impl<K: Tag> Poller<K> for KqueuePoller<K> {
     }
 
     #[inline]
-    fn wait(&mut self, timeout_ms: i32) -> io::Result<Vec<EventObject<K>>> {
-        let timeout = u64::try_from(timeout_ms).ok().map(Duration::from_millis);
-        let mut events = Vec::new();
-        self.fill(&mut events, timeout)?;
-        Ok(events)
-    }
-
-    #[inline]
     fn wait_into(
         &mut self,
         events: &mut Vec<EventObject<K>>,
         timeout: Option<Duration>,
     ) -> io::Result<usize> {
         events.clear();
-        self.fill(events, timeout)?;
+        self.block(timeout)?;
+        self.deliver(events);
         Ok(events.len())
     }
 
@@ -113,47 +106,48 @@ impl<K: Tag> Poller<K> for KqueuePoller<K> {
 }
 
 impl<K: Tag> KqueuePoller<K> {
-    /// Waits until there is something to hand out or the time is up, through signals and over what one call
-    /// can wait.
-    #[inline]
-    fn fill(&mut self, events: &mut Vec<EventObject<K>>, timeout: Option<Duration>) -> io::Result<()> {
-        Countdown::new(timeout).run(self.longest, |timeout| {
+    /// Waits until the kernel has returned events of registrations or a wake-up, or the time is up.
+    fn block(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        wait_until_deadline(timeout, self.longest_call, |timeout| {
             match sys::kevent_wait(&self.registrar.queue.kqueue, &mut self.events, timeout) {
-                // Undocumented and rare, in the place of 0 events (golang/go#59679).
-                Err(error) if error.raw_os_error() != Some(sys::ETIMEDOUT) => return Err(error),
-                _ if self.events.ready().is_empty() => return Ok(Look::TimeUp),
-                _ => {}
+                // Undocumented and rare, instead of 0 events (golang/go#59679).
+                Err(error) if error.raw_os_error() == Some(sys::ETIMEDOUT) => Ok(Outcome::TimedOut),
+                Err(error) => Err(error),
+                Ok(()) if self.events.ready().is_empty() => Ok(Outcome::TimedOut),
+                Ok(()) => Ok(self.check_events()),
             }
-            Ok(if self.deliver(events) { Look::Over } else { Look::GoOn })
         })
     }
 
-    /// Hands out what the last call returned. False where the record dropped all of it, which ends no wait.
-    #[inline]
-    fn deliver(&self, events: &mut Vec<EventObject<K>>) -> bool {
-        events.reserve(self.events.ready().len());
+    /// Moves the events of registrations to the batch and receives a wake-up.
+    fn check_events(&mut self) -> Outcome {
+        let mut outcome = Outcome::Dropped;
         let mut record = self.registrar.queue.lock();
-        let mut is_over = false;
         for event in self.events.ready() {
-            let readiness = events::readiness(*event);
-            match EventObject::decode(event.word()) {
-                Some(object) if !readiness.is_empty() => {
-                    record.deliver(object.with_readiness(readiness), event.word(), event.filter(), events);
-                }
-                _ => {
-                    self.skip(event.word());
-                    is_over = true;
-                }
+            if event.user_data() == WAKER_USER_DATA {
+                self.receive_wake_up();
+                outcome = Outcome::Ready;
+            } else if record.deliver(*event, &mut self.batch).is_none() {
+                self.registrar.queue.delete_unrecorded(*event);
             }
         }
-        is_over || !events.is_empty()
+        if self.batch.is_empty() { outcome } else { Outcome::Ready }
     }
 
-    /// A word that is nobody's registration: the waker's, or one with a tag that `K` does not have.
     #[cold]
-    fn skip(&self, word: u64) {
-        if word == WAKE_WORD {
-            self.waker.get().inspect(|waker| waker.seen());
+    fn receive_wake_up(&self) {
+        if let Some(waker) = self.waker.get() {
+            waker.received();
+        }
+    }
+
+    /// Decodes the batch into `events`. User data that stands for no role of `K` gives no event.
+    fn deliver(&mut self, events: &mut Vec<EventObject<K>>) {
+        events.reserve(self.batch.len());
+        for object in self.batch.drain(..) {
+            if let Some(decoded) = EventObject::decode(object.encode()) {
+                events.push(decoded.with_readiness(object.readiness()));
+            }
         }
     }
 }
@@ -163,13 +157,13 @@ mod tests;
 
 impl<K> AsFd for KqueuePoller<K> {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.registrar.queue.kqueue.as_fd()
+        self.registrar.as_fd()
     }
 }
 
 impl<K> AsRawFd for KqueuePoller<K> {
     fn as_raw_fd(&self) -> RawFd {
-        self.registrar.queue.kqueue.as_raw_fd()
+        self.registrar.as_raw_fd()
     }
 }
 

@@ -1,40 +1,52 @@
-//! What has been registered, by fd.
+//! The registrations of a poller, by file descriptor.
 //!
-//! The kernel forgets a registration when its fd is closed, and tells nobody: so the record is a hint. Where
-//! it says that an fd is not registered it is right, for every add passes through it; where it says that one
-//! is, the kernel is asked.
+//! The kernel drops a registration silently when its file descriptor is closed, so an entry is only a hint. If there is
+//! no entry, the descriptor is not registered, because every `add` passes through here. If there is one, pollio asks
+//! the kernel.
 
 use std::io;
 use std::os::fd::RawFd;
 
-use pollio_core::{EventObject, Interest, Tag};
+use pollio_core::{EventObject, Interest};
 
-use crate::{events, sys};
+use crate::events;
+use crate::sys::{self, Event};
 
-/// One fd's registration.
+/// The registration of one file descriptor.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Registration {
-    pub(crate) word: u64,
-    pub(crate) interest: Interest,
-    /// Whether it may fire: false for a oneshot that has. Of two filters each is disabled on its own, when it fires;
-    /// this joins them.
-    pub(crate) armed: bool,
+    /// The user data as the kernel has it: the caller's, and possibly [`TURN`].
+    pub(crate) user_data: u64,
+    interest: Interest,
+    /// False for a oneshot that has fired. The kernel disables each of two filters when that filter fires. This field
+    /// disarms both.
+    is_armed: bool,
 }
 
+/// The sign bit of the fd in the user data, which is 0 in every open fd. It flips with each registration of a number.
+/// An event from before a `modify` therefore differs from the events that `modify` armed.
+const TURN: u64 = 1 << 39;
+
 impl Registration {
-    pub(crate) fn has(self, filter: i16) -> bool {
-        events::filters(self.interest).any(|has| has == filter)
+    pub(crate) fn watches(&self, filter: i16) -> bool {
+        events::watches(self.interest, filter)
+    }
+
+    pub(crate) fn mode(&self) -> u16 {
+        events::mode(self.interest)
     }
 }
 
-/// Indexed by fd. It grows only after the kernel has accepted the fd, so a garbage number costs nothing.
+/// Indexed by fd. It grows only after the kernel has accepted the fd, so an invalid number costs no memory.
 #[derive(Default)]
 pub(crate) struct Record(Vec<Entry>);
 
 #[derive(Clone, Copy, Default)]
 struct Entry {
     registration: Option<Registration>,
-    /// Where the fd's latest event stands in the vector that it was delivered to. Checked before it is used.
+    /// [`TURN`] if the user data of the next registration has it, or 0.
+    turn: u64,
+    /// The index of the fd's latest event in its batch. It may be out of date, and is checked before it is used.
     latest: usize,
 }
 
@@ -47,53 +59,58 @@ impl Record {
         self.entry(fd)?.registration
     }
 
-    /// Records what the kernel has accepted. ENOMEM if there is no room for it.
+    /// Returns the next registration of `fd`. The kernel has to accept it before [`set`](Self::set) records it.
+    pub(crate) fn next(&mut self, fd: RawFd, user_data: u64, interest: Interest) -> Registration {
+        let turn = self.entry(fd).map_or(0, |entry| entry.turn);
+        Registration { user_data: user_data ^ turn, interest, is_armed: true }
+    }
+
+    /// Records a registration that the kernel has accepted. Returns ENOMEM if there is no memory for the record.
     pub(crate) fn set(&mut self, fd: RawFd, registration: Registration) -> io::Result<()> {
         let length = usize::try_from(fd).map_or(0, |index| index + 1);
         if let Some(missing) = length.checked_sub(self.0.len()) {
             self.0.try_reserve(missing).map_err(|_| io::Error::from_raw_os_error(sys::ENOMEM))?;
             self.0.resize(length, Entry::default());
         }
-        self.entry(fd).into_iter().for_each(|entry| entry.registration = Some(registration));
+        if let Some(entry) = self.entry(fd) {
+            entry.registration = Some(registration);
+            entry.turn ^= TURN;
+        }
         Ok(())
     }
 
     pub(crate) fn clear(&mut self, fd: RawFd) {
-        self.entry(fd).into_iter().for_each(|entry| entry.registration = None);
+        if let Some(entry) = self.entry(fd) {
+            entry.registration = None;
+        }
     }
 
-    /// Delivers an event of `filter` that came with `word`, as part of the fd's other event where that is in `events`
-    /// already.
+    /// Appends `event` to the batch, or merges it with the event of the fd's other filter that is there already.
+    /// Returns `None` if no registration watches the filter of `event`.
     ///
-    /// Dropped is an event of a registration that is not recorded, for the kernel may hand out an old and a new one of
-    /// a number. It has been deleted or modified since, and modifying evaluates the filters again; or it was half made
-    /// and taken back, which the lock has kept from view. Dropped is also what a oneshot in both directions fires
-    /// after it has fired: its filter was disabled with that, and the `modify` that arms the oneshot evaluates it
-    /// again.
-    #[inline]
-    pub(crate) fn deliver<K: Tag>(
-        &mut self,
-        event: EventObject<K>,
-        word: u64,
-        filter: i16,
-        events: &mut Vec<EventObject<K>>,
-    ) {
-        let next = events.len();
-        let Some(Entry { registration: Some(registration), latest }) = self.entry(event.fd) else { return };
-        if registration.word != word || !registration.has(filter) {
-            return;
+    /// Drops an event that does not belong to the recorded registration. The kernel returned it before a `delete` or
+    /// `modify`, and `modify` has evaluated the filters again. Also drops the second event of a oneshot that has fired
+    /// in the other direction. The kernel has disabled that filter, and the next `modify` evaluates it again.
+    pub(crate) fn deliver(&mut self, event: Event, batch: &mut Vec<EventObject<u8>>) -> Option<()> {
+        let Entry { registration, latest, .. } = self.0.get_mut(event.ident())?;
+        let registration = registration.as_mut().filter(|it| it.watches(event.filter()))?;
+        if registration.user_data != event.user_data() {
+            return Some(());
         }
-        match events.get_mut(*latest) {
-            Some(other) if other.fd == event.fd => {
-                *other = other.with_readiness(other.readiness() | event.readiness());
+        let readiness = events::readiness(event);
+        let object = EventObject::<u8>::decode(event.user_data() & !TURN)?; // every `u8` is a tag
+        match batch.get_mut(*latest) {
+            Some(other) if other.fd == object.fd => {
+                *other = other.with_readiness(other.readiness() | readiness);
             }
-            _ if registration.armed => {
-                registration.armed = !registration.interest.is_oneshot();
-                *latest = next;
-                events.push(event);
+            _ if registration.is_armed => {
+                registration.is_armed = !registration.interest.is_oneshot();
+                *latest = batch.len();
+                batch.push(object.with_readiness(readiness));
             }
             _ => {}
         }
+        Some(())
     }
 
     #[cfg(test)]

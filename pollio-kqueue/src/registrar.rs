@@ -1,21 +1,23 @@
-//! Registrations: add, modify, delete.
+//! [`Registrar`]: adds, modifies and deletes registrations.
 
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pollio_core::{EventKind, EventObject, Interest, Register, Tag};
 
-use crate::changes::{Changes, reverse};
+use crate::changes::Changes;
+use crate::events::FILTERS;
 use crate::record::{Record, Registration};
 use crate::sys::{self, Event};
 
-/// Registers fds with a [`KqueuePoller`](crate::KqueuePoller) from any thread, while it waits too.
+/// Registers file descriptors with a [`KqueuePoller`](crate::KqueuePoller) from any thread, also while it waits.
 ///
-/// Each call that succeeds is one `kevent`, but for an add of a number that was closed without `delete`: two. A
-/// registrar keeps the kqueue open, though nobody can wait on it once the poller is gone.
+/// Each call that succeeds makes one `kevent`. Adding a number that was closed without `delete` makes two. The kqueue
+/// stays open until the poller, its last registrar and its last waker are gone. [`AsFd`] gives the file descriptor of
+/// the poller.
 #[derive(Clone)]
 pub struct Registrar<K = EventKind> {
     pub(crate) queue: Arc<Queue>,
@@ -25,8 +27,8 @@ pub struct Registrar<K = EventKind> {
 /// What a poller, its registrars and its wakers share.
 pub(crate) struct Queue {
     pub(crate) kqueue: OwnedFd,
-    /// Adding, modifying and deleting hold the lock across `kevent`, so that record and kernel change as one; a
-    /// wait never holds it while it blocks, and a waker never takes it.
+    /// `add`, `modify` and `delete` hold the lock across `kevent`, so that record and kernel change together. A wait
+    /// does not hold it while it blocks or calls the caller's `Tag`. A waker does not use it.
     record: Mutex<Record>,
 }
 
@@ -38,114 +40,109 @@ impl<K: Tag> Registrar<K> {
 
 impl<K: Tag> Register<K> for Registrar<K> {
     fn add_with(&self, event: EventObject<K>, interest: Interest) -> io::Result<()> {
+        let (fd, user_data) = (event.fd, event.encode());
         let mut record = self.queue.lock();
-        if let Some(old) = record.get(event.fd) {
-            if self.queue.any(Changes::probe(event.fd, old))? {
+        if let Some(old) = record.get(fd) {
+            if self.queue.change_existing(Changes::between(fd, Some(old), Some(old)))? {
                 return Err(io::Error::from_raw_os_error(sys::EEXIST));
             }
-            record.clear(event.fd);
+            record.clear(fd);
         }
-        self.queue.change(&mut record, event, None, interest)
+        let new = record.next(fd, user_data, interest);
+        self.queue.replace(&mut record, fd, None, new)
     }
 
     fn modify(&self, event: EventObject<K>, interest: Interest) -> io::Result<()> {
+        let (fd, user_data) = (event.fd, event.encode());
         let mut record = self.queue.lock();
-        match record.get(event.fd) {
-            None => Err(not_registered(event.fd)),
-            old => self.queue.change(&mut record, event, old, interest),
-        }
+        let Some(old) = record.get(fd) else { return Err(not_registered(fd)) };
+        let new = record.next(fd, user_data, interest);
+        self.queue.replace(&mut record, fd, Some(old), new)
     }
 
     fn delete(&self, fd: RawFd) -> io::Result<()> {
         let mut record = self.queue.lock();
         let Some(old) = record.get(fd) else { return Err(not_registered(fd)) };
-        let deleted = self.queue.any(Changes::delete(fd, old))?;
+        let was_registered = self.queue.change_existing(Changes::between(fd, Some(old), None))?;
         record.clear(fd);
-        if deleted { Ok(()) } else { Err(not_registered(fd)) }
+        if was_registered { Ok(()) } else { Err(not_registered(fd)) }
     }
 }
 
 impl Queue {
-    /// A panic under the lock leaves the record whole, so a poisoned lock is entered.
+    /// Ignores poisoning, because the record is consistent wherever a thread can panic.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Record> {
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Registers an fd, or changes its `old` registration: whole or not at all.
-    fn change<K: Tag>(
+    /// Replaces the `old` registration of `fd` by the `new` one. If this fails, the `old` one stays.
+    ///
+    /// The kernel makes all changes that it can. If one of them fails, a second call undoes the others: it goes back
+    /// from `new` to `old`, or deletes everything if `old` is gone. Every filter of the kernel is therefore recorded.
+    fn replace(
         &self,
         record: &mut Record,
-        event: EventObject<K>,
+        fd: RawFd,
         old: Option<Registration>,
-        interest: Interest,
+        new: Registration,
     ) -> io::Result<()> {
-        let (fd, new) = (event.fd, Registration { word: event.encode(), interest, armed: true });
-        let mut changes = Changes::between(fd, old, new);
-        if let Err(error) = sys::kevent_change(&self.kqueue, changes.as_slice()) {
-            if old.is_some() && error.raw_os_error() == Some(sys::ENOENT) {
-                // All of it is gone, or should be.
-                let all = Registration { interest: Interest::READ | Interest::WRITE, ..new };
-                let _ = self.any(Changes::delete(fd, all));
-                record.clear(fd);
-                return Err(not_registered(fd));
-            }
-            self.change_by_steps(fd, old, changes.as_slice())?;
+        let mut changes = Changes::between(fd, old, Some(new));
+        let result = sys::kevent_change(&self.kqueue, changes.as_mut_slice());
+        let Err(error) = result.and_then(|()| record.set(fd, new)) else { return Ok(()) };
+
+        let is_gone = changes.missed_a_filter();
+        let kept = old.filter(|_| !is_gone);
+        let _ = sys::kevent_change(&self.kqueue, Changes::between(fd, Some(new), kept).as_mut_slice());
+        if is_gone {
+            record.clear(fd);
+            return Err(not_registered(fd));
         }
-        record.set(fd, new).inspect_err(|_| self.take_back(fd, old, changes.as_slice()))
+        Err(error)
     }
 
-    /// Makes a list that failed once more, a call a change: to pass over what is no failure, and to know where
-    /// the list has to be taken back from.
+    /// Makes changes to recorded filters. Returns whether the kernel had any of them.
+    fn change_existing(&self, mut changes: Changes) -> io::Result<bool> {
+        match sys::kevent_change(&self.kqueue, changes.as_mut_slice()) {
+            Err(error) if error.raw_os_error() == Some(sys::ENOENT) => {
+                Ok(changes.as_mut_slice().iter().any(|receipt| receipt.error().is_none()))
+            }
+            result => result.map(|()| true),
+        }
+    }
+
+    /// Deletes the filter of an event that no registration watches, if the kernel still has it. The caller holds the
+    /// lock.
+    ///
+    /// An event from before a `delete` needs nothing more. But if undoing a change ever failed, the filter that is left
+    /// would be ready in each call of a wait, and the wait would never end.
     #[cold]
-    fn change_by_steps(&self, fd: RawFd, old: Option<Registration>, changes: &[Event]) -> io::Result<()> {
-        for (index, change) in changes.iter().enumerate() {
-            let Err(error) = sys::kevent_change(&self.kqueue, &[*change]) else { continue };
-            let is_passed_over = match error.raw_os_error() {
-                // A pipe whose other end is gone, on OS X 10.10 and 10.11; the event comes all the same (mio).
-                Some(sys::EPIPE) => change.flags() & sys::EV_ADD != 0,
-                // The filter was deleted by the list that failed; it was there before, or the list had said so.
-                Some(sys::ENOENT) => change.flags() & sys::EV_ADD == 0,
-                _ => false,
-            };
-            if !is_passed_over {
-                self.take_back(fd, old, changes.get(..index).unwrap_or_default());
-                return Err(error);
-            }
+    pub(crate) fn delete_unrecorded(&self, event: Event) {
+        if FILTERS.contains(&event.filter()) {
+            let delete = Event::new(event.ident(), event.filter(), sys::EV_DELETE, 0, 0);
+            let _ = sys::kevent_change(&self.kqueue, &mut [delete]);
         }
-        Ok(())
-    }
-
-    /// Takes back the changes `made`, as far as the kernel lets it.
-    #[cold]
-    fn take_back(&self, fd: RawFd, old: Option<Registration>, made: &[Event]) {
-        for change in made.iter().rev().filter_map(|made| reverse(fd, old, *made)) {
-            let _ = sys::kevent_change(&self.kqueue, &[change]);
-        }
-    }
-
-    /// Makes each of `changes`, and says whether the kernel had any of the filters. XNU looks for the filter
-    /// before it looks for the fd (ENOENT), the BSDs the other way round (EBADF).
-    fn any(&self, mut changes: Changes) -> io::Result<bool> {
-        sys::kevent_receipts(&self.kqueue, changes.as_slice())?;
-        let mut any = false;
-        for receipt in changes.as_slice() {
-            match receipt.error() {
-                None => any = true,
-                Some(sys::ENOENT | sys::EBADF) => {}
-                Some(error) => return Err(io::Error::from_raw_os_error(error)),
-            }
-        }
-        Ok(any)
     }
 }
 
-/// NotFound, or EBADF if the fd is not open: XNU says ENOENT of both (kevent_register).
+/// Returns `NotFound`, or EBADF if `fd` is not open. XNU returns ENOENT for both (kevent_register).
 #[cold]
 fn not_registered(fd: RawFd) -> io::Error {
     io::Error::from_raw_os_error(if sys::is_open(fd) { sys::ENOENT } else { sys::EBADF })
 }
 
-/// Without the record, which may have thousands of entries.
+impl<K> AsFd for Registrar<K> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.queue.kqueue.as_fd()
+    }
+}
+
+impl<K> AsRawFd for Registrar<K> {
+    fn as_raw_fd(&self) -> RawFd {
+        self.queue.kqueue.as_raw_fd()
+    }
+}
+
+/// Leaves the record out, because it may have thousands of entries.
 impl fmt::Debug for Queue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Queue").field("kqueue", &self.kqueue).finish_non_exhaustive()

@@ -1,19 +1,19 @@
-//! Ending a wait from outside it.
+//! [`Waker`]: ends a wait from another thread or from a signal handler.
 
 use std::io;
 use std::sync::Arc;
 use std::task::Wake;
 
 use pollio_core::Wakeup;
-use pollio_core::backend::{WAKE_WORD, WakeFlag};
+use pollio_core::backend::{WAKER_USER_DATA, WakeFlag};
 
 use crate::registrar::Queue;
 use crate::sys::{self, Event};
 
-/// Ends a wait of a [`KqueuePoller`](crate::KqueuePoller) from any thread, or from a signal handler: see
-/// [`Wakeup`].
+/// Ends a wait of a [`KqueuePoller`](crate::KqueuePoller) from any thread or from a signal handler.
+/// [`Wakeup`] states the promises.
 ///
-/// It is an `EVFILT_USER` filter, shared by all clones. An `Arc<Waker>` becomes a [`std::task::Waker`].
+/// All clones share one `EVFILT_USER` filter. A waker converts into a [`std::task::Waker`] without an allocation.
 #[derive(Clone, Debug)]
 pub struct Waker(Arc<Shared>);
 
@@ -24,37 +24,42 @@ struct Shared {
 }
 
 impl Waker {
-    /// Edge-triggered, so that the trigger is cleared as it is delivered.
+    /// The filter is edge-triggered, so the kernel clears the trigger when it returns the event.
     pub(crate) fn new(queue: &Arc<Queue>) -> io::Result<Self> {
-        let attach = user(sys::EV_ADD | sys::EV_CLEAR, 0);
-        sys::kevent_change(&queue.kqueue, &[attach])?;
-        Ok(Waker(Arc::new(Shared { queue: Arc::clone(queue), flag: WakeFlag::new() })))
+        sys::kevent_change(&queue.kqueue, &mut [user_filter(sys::EV_ADD | sys::EV_CLEAR, 0)])?;
+        Ok(Waker(Arc::new(Shared { queue: Arc::clone(queue), flag: WakeFlag::default() })))
     }
 
-    /// Ends the wait that is under way, or the next one. Async-signal-safe.
+    /// Ends the wait that is in progress, or else the next one. Async-signal-safe.
     ///
     /// # Errors
     ///
-    /// As for [`Wakeup::wake`].
+    /// The same as for [`Wakeup::wake`].
     #[inline]
     pub fn wake(&self) -> io::Result<()> {
-        if self.0.flag.raise() {
-            let trigger = user(0, sys::NOTE_TRIGGER);
-            sys::kevent_change(&self.0.queue.kqueue, &[trigger]).inspect_err(|_| self.0.flag.lower())?;
-        }
-        Ok(())
+        self.0.try_wake()
     }
 
-    /// The waiter has seen the wake event.
-    pub(crate) fn seen(&self) {
+    /// Allows the next wake-up, because the poller has received the event of the last one.
+    pub(crate) fn received(&self) {
         self.0.flag.lower();
     }
 }
 
-/// A change of the one user filter that a poller has. Its ident is a number of its own kind: fd 0 has other
-/// filters.
-fn user(flags: u16, fflags: u32) -> Event {
-    Event::new(0, sys::EVFILT_USER, flags, fflags, WAKE_WORD)
+impl Shared {
+    #[inline]
+    fn try_wake(&self) -> io::Result<()> {
+        if self.flag.raise() {
+            let mut trigger = [user_filter(0, sys::NOTE_TRIGGER)];
+            sys::kevent_change(&self.queue.kqueue, &mut trigger).inspect_err(|_| self.flag.lower())?;
+        }
+        Ok(())
+    }
+}
+
+/// A change of the poller's only user filter. Idents are separate for each filter, so ident 0 does not clash with fd 0.
+fn user_filter(flags: u16, fflags: u32) -> Event {
+    Event::new(0, sys::EVFILT_USER, flags, fflags, WAKER_USER_DATA)
 }
 
 impl Wakeup for Waker {
@@ -64,13 +69,27 @@ impl Wakeup for Waker {
     }
 }
 
-/// A failed wake-up is not reported here, for [`std::task::Waker`] has no way to.
-impl Wake for Waker {
+/// Shares the waker's own allocation. A [`std::task::Waker`] cannot report that a wake-up failed.
+impl From<Waker> for std::task::Waker {
+    #[inline]
+    fn from(waker: Waker) -> Self {
+        waker.0.into()
+    }
+}
+
+impl Wake for Shared {
     fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
+        let _ = self.try_wake();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        let _ = Waker::wake(self);
+        let _ = self.try_wake();
+    }
+}
+
+/// An `Arc<Waker>` converts into a [`std::task::Waker`] too, which cannot report that a wake-up failed.
+impl Wake for Waker {
+    fn wake(self: Arc<Self>) {
+        let _ = self.0.try_wake();
     }
 }

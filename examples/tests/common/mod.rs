@@ -85,6 +85,17 @@ impl Server {
         rest
     }
 
+    /// Reads what it prints up to a line that contains `text`, and returns that line.
+    pub fn line_with(&mut self, text: &str) -> String {
+        loop {
+            let mut line = String::new();
+            assert!(self.output.read_line(&mut line).unwrap() > 0, "no line contains {text}");
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+
     /// Waits for a while, ends it with Ctrl-C, and returns what it printed after its first line.
     pub fn interrupt_after(self, time: Duration) -> String {
         std::thread::sleep(time);

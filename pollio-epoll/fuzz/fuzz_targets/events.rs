@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use pollio_core::backend::WAKE_WORD;
+use pollio_core::backend::WAKER_USER_DATA;
 use pollio_core::{EventKind, EventObject, Poller, Tag};
 use pollio_epoll::EpollPoller;
 use rustix::event::epoll::{EventData, EventFlags, add};
@@ -59,7 +59,7 @@ fn events<K: Tag + PartialEq + std::fmt::Debug>(registrations: &[Registration]) 
         poller.wait_into(&mut batch, Some(Duration::ZERO)).unwrap();
         for event in &batch {
             assert!(registrations.iter().any(|registration| registration.word == event.encode()));
-            assert_ne!(event.encode(), WAKE_WORD);
+            assert_ne!(event.encode(), WAKER_USER_DATA);
         }
     }
 }

@@ -3,7 +3,7 @@
 use libc::{EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLONESHOT, EPOLLOUT, EPOLLPRI, EPOLLRDHUP};
 use pollio_core::{Interest, Readiness};
 
-use super::{is_plain, readiness, to_bits};
+use super::{readiness, to_bits};
 
 #[test]
 fn each_combination_of_bits_means_what_its_bits_mean() {
@@ -25,10 +25,7 @@ fn each_combination_of_bits_means_what_its_bits_mean() {
             .reduce(|(bits, meaning), (more, means)| (bits | more, meaning | means))
             .unwrap();
         assert_eq!(readiness(bits as u32), meaning, "{bits:#x}");
-        let is_odd = bits & (EPOLLRDHUP | EPOLLHUP | EPOLLERR) != 0;
-        assert_eq!(is_plain(bits as u32), !is_odd, "{bits:#x}");
     }
-    assert!(!is_plain(0x40), "EPOLLRDNORM is none that pollio asks for");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::EpollPoller;
 
 /// A wait that takes several system calls to its deadline.
 fn waits_in_parts(poller: &mut EpollPoller) {
-    poller.longest = Duration::from_millis(10);
+    poller.longest_call = Duration::from_millis(10);
     let mut events = vec![EventObject::client(0)];
     for timeout in [35_000, 30_000, 10_001].map(Duration::from_micros) {
         let start = Instant::now();
@@ -24,14 +24,14 @@ fn waits_in_parts(poller: &mut EpollPoller) {
 fn a_wait_goes_on_to_its_deadline_over_what_one_call_can_wait() {
     let mut poller = EpollPoller::new().unwrap();
     waits_in_parts(&mut poller);
-    assert!(poller.nanoseconds);
+    assert!(poller.has_pwait2);
 }
 
 #[test]
 fn what_becomes_ready_in_a_later_part_ends_the_wait() {
     let (near, far) = UnixStream::pair().unwrap();
     let mut poller = EpollPoller::new().unwrap();
-    poller.longest = Duration::from_millis(5);
+    poller.longest_call = Duration::from_millis(5);
     poller.add(EventObject::client(near.as_raw_fd())).unwrap();
     let closer = thread::spawn(move || {
         thread::sleep(Duration::from_millis(30));
@@ -47,7 +47,7 @@ fn what_becomes_ready_in_a_later_part_ends_the_wait() {
 #[test]
 fn without_epoll_pwait2_a_part_of_a_millisecond_is_rounded_up() {
     let mut poller = EpollPoller::new().unwrap();
-    poller.nanoseconds = false;
+    poller.has_pwait2 = false;
     let mut events = Vec::new();
     for timeout in [Duration::from_nanos(1), Duration::from_micros(1_500)] {
         let start = Instant::now();

@@ -230,7 +230,7 @@ pub fn words_from_elsewhere_are_delivered_or_skipped<B: Backend>() {
             let client = EventObject::new(known.as_raw_fd(), kind);
             poller.add(client).unwrap();
             let (stranger, _strangers_peer) = ready();
-            let words = [0, 1, 2, 3, 0xff, u64::MAX, 1 << 63, pollio_core::backend::WAKE_WORD];
+            let words = [0, 1, 2, 3, 0xff, u64::MAX, 1 << 63, pollio_core::backend::WAKER_USER_DATA];
             for word in words {
                 let data = epoll::EventData::new_u64(word);
                 epoll::add(&poller, &stranger, data, epoll::EventFlags::IN).unwrap();
