@@ -163,22 +163,21 @@ impl Proxy {
         let mut totals = Totals::default();
         let mut silent_since = Instant::now();
         let mut is_announced = false;
-        while self.acceptor.is_open() || !self.pairs.is_empty() {
-            if self.acceptor.is_open() {
-                self.accept()?;
-                if self.acceptor.is_drained() {
-                    self.acceptor.close(&self.poller)?;
-                }
+        loop {
+            self.accept()?;
+            if self.acceptor.is_drained() {
+                self.acceptor.close(&self.poller)?;
             }
             if self.totals != totals {
                 totals.clone_from(&self.totals);
                 silent_since = Instant::now();
             }
             let left = SILENCE.saturating_sub(silent_since.elapsed());
-            if left.is_zero() {
+            let is_done = self.pairs.is_empty() && !self.acceptor.is_open();
+            if is_done || left.is_zero() {
                 break;
             }
-            if !is_announced && !self.pairs.is_empty() {
+            if !is_announced {
                 is_announced = true;
                 output.line(format_args!(
                     "stopping: {} connections have to end, or be silent for {} s; Ctrl-C ends them at once",
@@ -435,13 +434,13 @@ impl Carrying {
             Role::Upstream => (&upstream.socket, &client.socket, down, up),
             _ => (&client.socket, &upstream.socket, up, down),
         };
-        // kqueue also reports a socket as write-closed after the proxy itself has sent the end.
+        // A socket that is read returns what its peer sent before a reset, and then the error. Otherwise the event is all
+        // that tells of it. kqueue also reports write-closed after the proxy itself has sent the end.
         let is_gone = event.is_error() || (event.is_write_closed() && outgoing.is_open());
         if is_gone && !incoming.is_reading() {
             return Err(ErrorKind::ConnectionReset.into());
         }
-        // What the peer sent before a reset can still be read. A write would fail, and take the error from the read.
-        if event.is_writable() && !event.is_error() {
+        if event.is_writable() {
             outgoing.send(this);
         }
         if !event.is_readable() || !incoming.is_reading() {
@@ -583,15 +582,14 @@ impl Side {
     }
 }
 
-/// Returns whether an attempt to connect has succeeded, or its error. `false` means that it is not decided yet.
+/// Returns whether an attempt to connect has succeeded. Returns its error if it has failed, and `false` if it is not
+/// decided yet.
 fn is_connected(socket: &TcpStream) -> io::Result<bool> {
-    if let Some(error) = socket.take_error()? {
-        return Err(error);
-    }
-    match socket.peer_addr() {
-        Ok(_) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::NotConnected => Ok(false),
-        Err(error) => Err(error),
+    let Err(error) = socket.peer_addr() else { return Ok(true) };
+    match socket.take_error()? {
+        Some(refused) => Err(refused),
+        None if error.kind() == ErrorKind::NotConnected => Ok(false),
+        None => Err(error),
     }
 }
 
