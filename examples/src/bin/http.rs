@@ -219,8 +219,11 @@ impl Server {
                     self.deadlines.push(connection.deadline, connection.generation);
                     self.connections.insert(connection.generation, connection);
                 }
-                Err(error) if is_shortage(&error) => return self.acceptor.pause(&self.poller),
-                Err(error) => return Err(error),
+                Err(error) if is_shortage(&error) => {
+                    self.acceptor.pause(&self.poller)?;
+                    return self.make_room();
+                }
+                Err(_) => {} // it ends this connection only
             }
         }
         self.acceptor.hold(&self.poller)?;
@@ -268,7 +271,8 @@ impl Server {
 
     fn close(&mut self, generation: u32) -> io::Result<()> {
         if let Some(connection) = self.connections.remove(generation) {
-            self.poller.delete(connection.socket.as_raw_fd())?;
+            // If this fails, the close that follows removes the registration.
+            let _ = self.poller.delete(connection.socket.as_raw_fd());
         }
         self.deadlines.tidy(&self.connections);
         self.acceptor.watch(&self.poller)
@@ -282,7 +286,7 @@ impl Server {
                 self.deadlines.push(connection.deadline, generation);
                 continue;
             }
-            if !connection.is_lingering {
+            if !connection.is_lingering && !self.service.is_stopping {
                 self.service.totals.timed_out += 1;
             }
             let is_within_a_request = !connection.is_lingering
@@ -443,7 +447,7 @@ impl Deadlines {
     }
 }
 
-/// The time of answers, which is written anew only once a second.
+/// The time of answers, which is formatted only once a second.
 #[derive(Default)]
 struct Date {
     second: u64,
