@@ -102,7 +102,10 @@ impl<K: Tag> Acceptor<K> {
     ///
     /// Those of [`Poller::add`] that are no shortage.
     pub fn watch(&mut self, poller: &impl Poller<K>) -> io::Result<()> {
-        let Some(listener) = &self.listener else { return Ok(()) };
+        let Some(listener) = &self.listener else {
+            self.watching = Watching::OnRequest;
+            return Ok(());
+        };
         if self.watching == Watching::Yes {
             return Ok(());
         }
@@ -136,12 +139,15 @@ impl<K: Tag> Acceptor<K> {
     ///
     /// # Errors
     ///
-    /// Those of [`Poller::delete`].
+    /// Those of [`Poller::delete`] that are no shortage.
     pub fn pause(&mut self, poller: &impl Poller<K>) -> io::Result<()> {
         self.shortages += u64::from(!self.is_short); // a retry that fails belongs to the same shortage
         self.is_short = true;
-        self.hold(poller)?;
-        self.watching = Watching::From(Instant::now() + PAUSE);
+        match self.hold(poller) {
+            Ok(()) => self.watching = Watching::From(Instant::now() + PAUSE),
+            Err(error) if is_shortage(&error) => {} // it is still watched
+            Err(error) => return Err(error),
+        }
         Ok(())
     }
 

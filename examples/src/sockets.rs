@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rustix::io::Errno;
-use socket2::{Domain, SockRef, Socket, Type};
+use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
 
 /// How many connections may wait to be accepted. The system has a limit of its own, often 4096 on Linux and 128 on
 /// macOS. A connect that finds the queue full is repeated by the peer's kernel only after a second.
@@ -131,4 +131,11 @@ pub fn if_ready<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 pub fn reset_on_close(socket: &TcpStream) {
     // macOS: EINVAL if the peer has reset the connection first (sosetopt in XNU's source).
     let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
+}
+
+/// Lets the system find out that a silent peer's machine is gone. Such a peer sends no reset, and would hold a
+/// descriptor for ever.
+pub fn notice_dead_peers(socket: &TcpStream) {
+    let after_a_minute = TcpKeepalive::new().with_time(Duration::from_secs(60));
+    let _ = SockRef::from(socket).set_tcp_keepalive(&after_a_minute); // EINVAL, as above
 }

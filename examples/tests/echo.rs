@@ -86,7 +86,10 @@ fn resets_and_thousands_of_connects_leave_it_serving() {
         }
     }
     is_echoed(&server.connect(), b"still here");
-    assert!(server.interrupt().starts_with("served 2001 connections"));
+    // macOS does not hand on a connection that is reset before it is accepted.
+    let line = server.interrupt();
+    let served: u32 = line.split(' ').nth(1).unwrap().parse().unwrap();
+    assert!((1_001..=2_001).contains(&served), "{line}");
 }
 
 #[test]

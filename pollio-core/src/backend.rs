@@ -1,11 +1,11 @@
 //! Building blocks for the backends of this workspace: the capacity check, the waker's user data and coalescing flag,
 //! and the deadline of a wait. This module is hidden from the documentation and exempt from semver.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
 use crate::MAX_EVENTS;
+pub use crate::wake_flag::WakeFlag;
 
 /// The user data of a waker's registration: fd -1, tag 0, generation 0. No caller can register it, because the kernel
 /// refuses fd -1 (EBADF).
@@ -34,50 +34,6 @@ impl fmt::Display for CapacityError {
 }
 
 impl std::error::Error for CapacityError {}
-
-/// Says whether a wake-up is pending. All wakers of a poller and its waiter share it, so only the first of several
-/// wake-ups makes a system call.
-///
-/// # Why no wake-up is lost
-///
-/// A waker publishes its work, then calls [`raise`](Self::raise). Both sides use read-modify-write operations with
-/// `AcqRel`, and all read-modify-writes of one atomic have one total order. There are two cases.
-///
-/// - `raise` found the flag lowered. This waker makes the system call, and the event stays pending until a wait
-///   receives it. If the call fails, the waker lowers the flag and returns the error. A wake-up that coalesced with the
-///   failed one is lost with it.
-/// - `raise` found the flag raised. An earlier `raise` found it lowered, and the waiter has not called
-///   [`lower`](Self::lower) since. That earlier event is still pending, or the waiter is handling it. The next `lower`
-///   is later in the total order. It reads the value of this `raise`, or of a later one in the same chain of
-///   read-modify-writes, and therefore synchronizes with this `raise`. The waiter sees the waker's work when `wait`
-///   returns.
-///
-/// A plain store would not synchronize with any `raise`. Suppose a waker finds the flag raised, makes no system call,
-/// and the waiter then stores `false` without reading. The waiter may not see the waker's work, and no event is pending
-/// to wake it again.
-#[derive(Debug, Default)]
-pub struct WakeFlag(AtomicBool);
-
-impl WakeFlag {
-    /// Creates a lowered flag.
-    pub const fn new() -> Self {
-        WakeFlag(AtomicBool::new(false))
-    }
-
-    /// Raises the flag for a waker. Returns whether the flag was lowered before: the caller then makes the system call,
-    /// and [lowers](Self::lower) the flag if the call fails.
-    #[inline]
-    #[must_use]
-    pub fn raise(&self) -> bool {
-        !self.0.swap(true, Ordering::AcqRel)
-    }
-
-    /// Lowers the flag. The waiter calls this only when it has received the waker's event, before `wait` returns.
-    #[inline]
-    pub fn lower(&self) {
-        self.0.swap(false, Ordering::AcqRel);
-    }
-}
 
 /// The outcome of one system call that waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! What is registered and what comes back: [`EventObject`], and the word that carries it through the kernel.
+//! [`EventObject`], which is both a registration and an event, and its encoding as user data.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -6,7 +6,7 @@ use std::os::fd::RawFd;
 
 use crate::{Readiness, Tag, tags};
 
-/// How many bits of a generation the kernel's user-data word has room for.
+/// The number of bits of a generation that fit the kernel's user data.
 pub const GENERATION_BITS: u32 = 24;
 
 const FD_SHIFT: u32 = 8;
@@ -14,57 +14,59 @@ const GENERATION_SHIFT: u32 = 40;
 const GENERATION_MASK: u32 = (1 << GENERATION_BITS) - 1;
 
 tags! {
-    /// The role of a file descriptor in a plain server: it accepts connections, or it is one.
+    /// The kind of a descriptor in a plain server: it accepts connections, or it is one.
     ///
-    /// Exhaustive, so that a `match` with two arms compiles. Programs with more roles define their own
-    /// with [`tags!`](crate::tags).
+    /// The enum is exhaustive, so a `match` with two arms compiles. Programs with more kinds define their own with
+    /// [`tags!`](crate::tags).
     #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
     pub enum EventKind {
-        /// A listening socket: readable means that a connection can be accepted.
+        /// A listening socket. It is readable if a connection can be accepted.
         Server = 1,
-        /// A connection: readable means that data, or the end of it, can be read.
+        /// A connection. It is readable if data or the end of the stream can be read.
         Client = 2,
     }
 }
 
-/// A file descriptor with its role: what is registered with a poller, and what `wait` hands back.
+/// A file descriptor with its kind: **both the registration and the event**. You pass one to
+/// [`add`](crate::Poller::add), and [`wait`](crate::Poller::wait) returns an equal one with its
+/// [readiness](Self::readiness) set.
 ///
-/// It names an fd and does not borrow it. pollio hands the number to `epoll_ctl` or `kevent` only, which
-/// never read, write or close it, so a wrong number means wrong events, never unsafety. The fd should
-/// stay open while it is registered: `delete` first, then close. What closing alone does is written at
-/// [`Poller::delete`](crate::Poller::delete).
+/// An event object names the descriptor and does not borrow it. The number goes to `epoll_ctl` or `kevent` only,
+/// which never read, write or close it. A wrong number gives wrong events and never undefined behaviour. Keep the
+/// descriptor open while it is registered, and [delete](crate::Poller::delete) it before you close it.
 ///
-/// Two objects are equal when fd, kind and generation are; the readiness that an event came back with is
-/// not compared.
+/// Two objects are equal if descriptor, kind and generation are equal. Their readiness is not compared.
 ///
 /// ```
-/// use pollio_core::{EventKind, EventObject};
+/// # use pollio_core as pollio;
+/// use pollio::{EventKind, EventObject};
 ///
 /// let event = EventObject::client(7).with_generation(42);
 /// assert_eq!((event.fd, event.kind), (7, EventKind::Client));
 /// assert!(event.is_generation(42));
 /// assert!(event.readiness().is_empty());
 /// ```
-// The order of the fields lets fd and generation be stored as one: together they are the word without its tag.
+#[doc(alias("token", "key", "epoll_event", "kevent"))]
+// In this order, descriptor and generation are stored together, because they are adjacent in the user data.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct EventObject<K = EventKind> {
     /// The file descriptor.
     pub fd: RawFd,
     generation: u32,
-    /// Its role.
+    /// The kind of the descriptor.
     pub kind: K,
     readiness: Readiness,
 }
 
 impl EventObject<EventKind> {
-    /// A listening socket.
+    /// Creates an event object for a listening socket.
     #[inline]
     pub const fn server(fd: RawFd) -> Self {
         EventObject::new(fd, EventKind::Server)
     }
 
-    /// A connection.
+    /// Creates an event object for a connection.
     #[inline]
     pub const fn client(fd: RawFd) -> Self {
         EventObject::new(fd, EventKind::Client)
@@ -72,39 +74,41 @@ impl EventObject<EventKind> {
 }
 
 impl<K: Tag> EventObject<K> {
-    /// An fd in a role, with generation 0.
+    /// Creates an event object for a descriptor in any kind, with generation 0.
     #[inline]
     pub const fn new(fd: RawFd, kind: K) -> Self {
         EventObject { fd, generation: 0, kind, readiness: Readiness::EMPTY }
     }
 
-    /// Stamps the registration, so that an event for an earlier owner of the same number can be told from
-    /// one for this. The low [`GENERATION_BITS`] bits are kept.
+    /// Returns the event object with a generation, which tells events of this registration from those of an earlier
+    /// owner of the number. Keeps the low [`GENERATION_BITS`] bits.
     ///
     /// ```
-    /// use pollio_core::EventObject;
+    /// # use pollio_core as pollio;
+    /// use pollio::EventObject;
     ///
     /// let event = EventObject::client(7).with_generation(0x0500_0001);
     /// assert_eq!(event.generation(), 1);
     /// ```
+    #[doc(alias("token"))]
     #[inline]
     #[must_use]
     pub const fn with_generation(self, generation: u32) -> Self {
         EventObject { generation: generation & GENERATION_MASK, ..self }
     }
 
-    /// The stamp: at most 24 bits. To compare it with a counter use [`is_generation`](Self::is_generation),
-    /// which does not mind that the counter has more.
+    /// Returns the generation, which has at most 24 bits. To compare it with a counter, use
+    /// [`is_generation`](Self::is_generation), which ignores the counter's upper bits.
     #[inline]
     pub const fn generation(&self) -> u32 {
         self.generation
     }
 
-    /// Whether this event belongs to the registration that was stamped with `generation`; the low 24 bits
-    /// are compared.
+    /// Returns whether the event belongs to the registration with this generation. Compares the low 24 bits.
     ///
     /// ```
-    /// use pollio_core::EventObject;
+    /// # use pollio_core as pollio;
+    /// use pollio::EventObject;
     ///
     /// let counter = u32::MAX;
     /// let event = EventObject::client(7).with_generation(counter);
@@ -116,62 +120,72 @@ impl<K: Tag> EventObject<K> {
         self.generation == generation & GENERATION_MASK
     }
 
-    /// What the fd is ready for: empty until the event comes back from `wait`.
+    /// Returns what the descriptor is ready for. Empty until the event comes back from `wait`.
     #[inline]
     pub const fn readiness(&self) -> Readiness {
         self.readiness
     }
 
-    /// The same event with its readiness set: for backends.
+    /// Returns the event object with its readiness. Backends use this.
     #[inline]
     #[must_use]
     pub const fn with_readiness(self, readiness: Readiness) -> Self {
         EventObject { readiness, ..self }
     }
 
-    /// There is something to read: data, a connection to accept, the end of the stream, or an error that
-    /// the next read reports.
+    /// Returns whether a read would make progress. It returns data, a connection to accept, the end of the stream or
+    /// an error.
     #[inline]
     pub const fn is_readable(&self) -> bool {
         self.readiness.contains(Readiness::READABLE)
     }
 
-    /// A write makes progress, or reports an error.
+    /// Returns whether a write would make progress or report an error.
     #[inline]
     pub const fn is_writable(&self) -> bool {
         self.readiness.contains(Readiness::WRITABLE)
     }
 
-    /// The peer sends no more. Data that it sent before may still have to be read.
+    /// Returns whether the peer has shut down its sending side. Unread data may remain.
+    #[doc(alias("EPOLLRDHUP", "EPOLLHUP", "EV_EOF", "hangup"))]
     #[inline]
     pub const fn is_read_closed(&self) -> bool {
         self.readiness.contains(Readiness::READ_CLOSED)
     }
 
-    /// The peer takes no more.
+    /// Returns whether the peer no longer receives, so that writing fails. Linux: a pipe without a reader has an
+    /// [error](Self::is_error) instead.
+    #[doc(alias("EPOLLHUP", "EV_EOF", "hangup"))]
     #[inline]
     pub const fn is_write_closed(&self) -> bool {
         self.readiness.contains(Readiness::WRITE_CLOSED)
     }
 
-    /// The fd has an error, which the next read or write (or `SO_ERROR`) reports; on Linux `recvmsg` with
-    /// `MSG_ERRQUEUE` where the socket was told to queue errors or time stamps (ip(7)).
+    /// Returns whether the descriptor has an error, which the next read or write reports. For a socket, `SO_ERROR`
+    /// does too.
+    ///
+    /// Linux: the error may be in the socket's error queue, if the program asked for one (`IP_RECVERR`,
+    /// `SO_TIMESTAMPING`). Only `recvmsg` with `MSG_ERRQUEUE` drains it
+    /// ([ip(7)](https://man7.org/linux/man-pages/man7/ip.7.html)).
+    #[doc(alias("EPOLLERR"))]
     #[inline]
     pub const fn is_error(&self) -> bool {
         self.readiness.contains(Readiness::ERROR)
     }
 
-    /// There is priority data, such as TCP's out-of-band byte. Linux only.
+    /// Returns whether there is priority data, such as the out-of-band byte of TCP. Linux only.
+    #[doc(alias("EPOLLPRI"))]
     #[inline]
     pub const fn is_priority(&self) -> bool {
         self.readiness.contains(Readiness::PRIORITY)
     }
 
-    /// The word that stands for this registration in the kernel: bits 0 to 7 the role's tag, 8 to 39 the
-    /// fd, 40 to 63 the generation.
+    /// Encodes the registration as the kernel's user data. Bits 0 to 7 are the tag of the kind, bits 8 to 39 the
+    /// descriptor, and bits 40 to 63 the generation.
     ///
     /// ```
-    /// use pollio_core::EventObject;
+    /// # use pollio_core as pollio;
+    /// use pollio::EventObject;
     ///
     /// let event = EventObject::client(5).with_generation(0xabcdef);
     /// assert_eq!(event.encode(), 0xabcdef_00000005_02);
@@ -184,14 +198,15 @@ impl<K: Tag> EventObject<K> {
         u64::from_le_bytes([kind, fd_0, fd_1, fd_2, fd_3, generation_0, generation_1, generation_2])
     }
 
-    /// The registration that `word` stands for, or `None` where its tag is none of `K`'s. Never panics.
+    /// Decodes `word`. Returns `None` if its tag is not one of `K`'s.
     ///
     /// ```
-    /// use pollio_core::EventObject;
+    /// # use pollio_core as pollio;
+    /// use pollio::{EventKind, EventObject};
     ///
     /// let event = EventObject::server(5);
     /// assert_eq!(EventObject::decode(event.encode()), Some(event));
-    /// assert_eq!(EventObject::<pollio_core::EventKind>::decode(u64::MAX), None);
+    /// assert_eq!(EventObject::<EventKind>::decode(u64::MAX), None);
     /// ```
     #[inline]
     pub fn decode(word: u64) -> Option<Self> {

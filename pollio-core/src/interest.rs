@@ -1,31 +1,44 @@
-//! What to watch an fd for, and how: [`Interest`].
+//! [`Interest`]: what to watch a descriptor for, and how often to report it.
 
 use std::fmt;
 use std::ops::{BitOr, BitOrAssign};
 
-/// What to watch an fd for, and how often to be told.
+/// What to watch a descriptor for, and how often to report it.
 ///
-/// Never empty: an fd that is to be watched for nothing is deleted instead, since a hang-up cannot be
-/// masked on Linux and a registration without interest would spin on it.
+/// | mode | when `wait` reports the descriptor | your duty |
+/// |---|---|---|
+/// | level-triggered, the default | in every wait, for as long as it is ready | watch for writing only while data is unsent |
+/// | [`edge()`](Self::edge) | once each time that it becomes ready or receives more data | drain it: read or write until `WouldBlock` |
+/// | [`oneshot()`](Self::oneshot) | once, and then in neither direction | arm it again with [`modify`](crate::Poller::modify) after every event, even after `WouldBlock` |
+/// | `edge().oneshot()` | as oneshot | as oneshot |
 ///
-/// Level-triggered unless said otherwise: `wait` reports the fd for as long as it is ready.
+/// In every mode, `add` and `modify` report a descriptor that is already ready.
+///
+/// An interest is never empty. To watch nothing, [delete](crate::Poller::delete) the descriptor. Linux reports a
+/// hang-up regardless of the interest, so an empty registration would make every wait return. To pause a connection
+/// and still hear of its hang-up, use `Interest::WRITE.edge()`.
 ///
 /// ```
-/// use pollio_core::Interest;
+/// # use pollio_core as pollio;
+/// use pollio::Interest;
 ///
 /// let interest = (Interest::READ | Interest::WRITE).oneshot();
 /// assert!(interest.is_read() && interest.is_write() && interest.is_oneshot());
 /// ```
+#[doc(alias("EPOLLIN", "EPOLLOUT", "EVFILT_READ", "EVFILT_WRITE", "Interests"))]
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Interest(u8);
 
 impl Interest {
-    /// Watch for something to read, and for the peer's end.
+    /// Reading: data, a connection to accept, or the end of the stream.
     pub const READ: Interest = Interest(0b00001);
-    /// Watch for room to write.
+    /// Writing: room in the send buffer, or a connect that has succeeded or failed.
     pub const WRITE: Interest = Interest(0b00010);
-    /// Watch for priority data: TCP's out-of-band byte, a pressure stall, a sysfs attribute
-    /// (`EPOLLPRI`, epoll_ctl(2)). Linux only.
+    /// Priority data: the out-of-band byte of TCP, a pressure stall, or a changed attribute of procfs or sysfs
+    /// (`EPOLLPRI`, [epoll_ctl(2)](https://man7.org/linux/man-pages/man2/epoll_ctl.2.html)). Linux only.
+    ///
+    /// A changed attribute sets [`is_error`](crate::EventObject::is_error) too, although there is no error. Read the
+    /// file again.
     #[cfg(target_os = "linux")]
     pub const PRIORITY: Interest = Interest(PRIORITY);
 
@@ -34,7 +47,8 @@ impl Interest {
     /// An interest is never empty. On `None`, [`delete`](crate::Poller::delete) the file descriptor.
     ///
     /// ```
-    /// use pollio_core::Interest;
+    /// # use pollio_core as pollio;
+    /// use pollio::Interest;
     ///
     /// assert_eq!(Interest::from_directions(true, true), Some(Interest::READ | Interest::WRITE));
     /// assert_eq!(Interest::from_directions(false, false), None);
@@ -50,55 +64,62 @@ impl Interest {
         }
     }
 
-    /// The same as `|`, for constants.
+    /// Combines two interests, as `|` does. Usable in constants.
     #[inline]
     #[must_use]
     pub const fn union(self, other: Interest) -> Interest {
         Interest(self.0 | other.0)
     }
 
-    /// Edge-triggered: report the fd when it becomes ready, or more so, instead of while it is. Read or
-    /// write until `WouldBlock` before waiting again.
+    /// Makes the interest edge-triggered: reports the descriptor once each time that it becomes ready or receives
+    /// more data. After each event, read or write until `WouldBlock`.
+    ///
+    /// macOS: a pipe reports an event after each read and write at either end, also after your own.
+    #[doc(alias("EPOLLET", "EV_CLEAR"))]
     #[inline]
     #[must_use]
     pub const fn edge(self) -> Interest {
         Interest(self.0 | EDGE)
     }
 
-    /// Report once, then be silent in both directions until `modify` arms it again. The fd stays
-    /// registered. On macOS the event may lack one of two bits, see [`Poller::wait`](crate::Poller::wait):
-    /// try both directions.
+    /// Makes the interest oneshot: reports the descriptor once and then disarms both directions until
+    /// [`modify`](crate::Poller::modify) arms it again. The descriptor stays registered.
+    ///
+    /// Every event uses up the arming, also a spurious one, so arm the descriptor again even after `WouldBlock`.
+    /// macOS: the event of a descriptor that is ready in both directions may lack one of the bits, so try both
+    /// directions.
+    #[doc(alias("EPOLLONESHOT", "EV_DISPATCH", "rearm"))]
     #[inline]
     #[must_use]
     pub const fn oneshot(self) -> Interest {
         Interest(self.0 | ONESHOT)
     }
 
-    /// Whether reading is watched.
+    /// Returns whether reading is watched.
     #[inline]
     pub const fn is_read(self) -> bool {
         self.0 & Interest::READ.0 != 0
     }
 
-    /// Whether writing is watched.
+    /// Returns whether writing is watched.
     #[inline]
     pub const fn is_write(self) -> bool {
         self.0 & Interest::WRITE.0 != 0
     }
 
-    /// Whether priority data is watched: never so but on Linux.
+    /// Returns whether priority data is watched. Always false except on Linux.
     #[inline]
     pub const fn is_priority(self) -> bool {
         self.0 & PRIORITY != 0
     }
 
-    /// Whether it is edge-triggered.
+    /// Returns whether the interest is edge-triggered.
     #[inline]
     pub const fn is_edge(self) -> bool {
         self.0 & EDGE != 0
     }
 
-    /// Whether it is reported once.
+    /// Returns whether the interest is oneshot.
     #[inline]
     pub const fn is_oneshot(self) -> bool {
         self.0 & ONESHOT != 0
@@ -109,7 +130,7 @@ const PRIORITY: u8 = 0b00100;
 const EDGE: u8 = 0b01000;
 const ONESHOT: u8 = 0b10000;
 
-/// Watches for either's directions; edge-triggered or oneshot where either is.
+/// Watches for the directions of both. The result is edge-triggered or oneshot if either one is.
 impl BitOr for Interest {
     type Output = Interest;
 

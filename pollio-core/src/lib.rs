@@ -9,6 +9,7 @@ mod interest;
 mod poller;
 mod readiness;
 mod tag;
+mod wake_flag;
 
 pub use event::{EventKind, EventObject, GENERATION_BITS};
 pub use interest::Interest;

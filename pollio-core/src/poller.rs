@@ -1,4 +1,4 @@
-//! The contract: [`Poller`], and its two companions [`Register`] and [`Wakeup`].
+//! The traits that every backend implements: [`Poller`], and its handles [`Register`] and [`Wakeup`].
 
 use std::io;
 use std::os::fd::RawFd;
@@ -6,23 +6,34 @@ use std::time::Duration;
 
 use crate::{EventKind, EventObject, Interest, Tag};
 
-/// The most events that one `wait` returns, and the capacity of a poller made by `new`.
+/// The largest number of events that one `wait` returns, and the default capacity of a poller.
 pub const MAX_EVENTS: usize = 20_000;
 
-/// A readiness poller: tell it which fds to watch, then wait until some are ready.
+/// A readiness poller: register file descriptors, then wait until some are ready.
 ///
-/// Four methods are all that a small server needs: [`new`](Self::new), [`add`](Self::add),
-/// [`delete`](Self::delete), [`wait`](Self::wait). The same call gives the same result on every backend;
-/// where the kernels differ, the method says so.
+/// # How to use it
 ///
-/// Code that takes any backend is generic over it, or takes a `&mut dyn Poller`:
+/// - **Make the descriptors non-blocking**, listeners too. An event says that an operation is likely to make
+///   progress. It may be spurious, or another thread may have been faster, and a blocking call would then stop the
+///   loop.
+/// - **Drain until `WouldBlock`** if a registration is edge-triggered: read or write until the call would block.
+///   Unread data is not reported again. A level-triggered registration may leave data for the next `wait`.
+/// - **Delete before you close** a descriptor. The kernel may reuse a closed number at once, even for a descriptor of
+///   the poller itself. A late [`delete`](Self::delete) or [`modify`](Self::modify) would then act on the new owner.
+/// - **Always loop.** [`wait`](Self::wait) may return no event before its timeout, for example after a wake-up.
+///
+/// A small server needs four methods: [`new`](Self::new), [`add`](Self::add), [`delete`](Self::delete) and
+/// [`wait`](Self::wait). The [guide](https://docs.rs/pollio/latest/pollio/guide/index.html) has tested recipes for
+/// more.
 ///
 /// ```
+/// # use pollio_core as pollio;
 /// use std::io;
 /// use std::os::fd::RawFd;
 ///
-/// use pollio_core::{EventKind, EventObject, Poller};
+/// use pollio::{EventKind, EventObject, Poller};
 ///
+/// /// Works with any backend.
 /// fn serve(poller: &mut impl Poller, listener: RawFd) -> io::Result<()> {
 ///     poller.add(EventObject::server(listener))?;
 ///     loop {
@@ -36,34 +47,63 @@ pub const MAX_EVENTS: usize = 20_000;
 /// }
 /// ```
 ///
+/// A `Box<dyn Poller>` works too. Take its waker and its registrar before you box it.
+///
+/// # Platform differences
+///
+/// The same call gives the same result on Linux and macOS, except for these differences between the kernels.
+///
+/// | condition | Linux | macOS |
+/// |---|---|---|
+/// | **Readiness** | | |
+/// | hang-up or error, and only one direction is watched | bits of the other direction may be set too | only bits of the watched direction |
+/// | ready in both directions | one kernel event | two kernel events, which pollio merges; each counts towards the capacity of the poller. If a batch is full between them, the next `wait` returns the second (for a oneshot, after `modify` has armed it) |
+/// | your own `shutdown(Write)` | no bit | `WRITE_CLOSED` |
+/// | your own `shutdown(Read)` with unread data | the data stays readable | the kernel drops the data |
+/// | stream socket, TCP or Unix, that is not connected | hang-up at once | no event |
+/// | pipe without a reader | `WRITABLE` and `ERROR` | `WRITABLE` and `WRITE_CLOSED` |
+/// | pipe, edge-triggered | one event when it becomes ready or receives more | one event after each read and write at either end, also after your own and after one that fails with EAGAIN. A writer that answers each event with a small write is called again each time |
+/// | Unix stream whose peer called `shutdown(Read)` | `WRITABLE`, and the write fails with EPIPE | no event until the peer closes, and writes succeed but the data is lost. A task that waits to write needs a deadline |
+/// | Unix datagram socket whose peer has closed | `WRITABLE`, and the send fails | an existing registration for reading gets no event |
+/// | Unix datagram socket without `connect`, receiver full | `WRITABLE`, and the send fails with EAGAIN. Connect the socket, or retry after a delay | `WRITABLE`, and the send fails with ENOBUFS |
+/// | error of a datagram socket | `ERROR`, with the watched direction | the watched direction without `ERROR` |
+/// | socket with a non-empty error queue (`IP_RECVERR`, transmit timestamps) | `ERROR` on every wait until `recvmsg` with `MSG_ERRQUEUE` has drained it ([ip(7)]) | has no error queue |
+/// | after the end of a stream was reported | a FIFO's `READ_CLOSED` goes when a writer comes back | `READ_CLOSED` stays set |
+/// | last writer of a named FIFO leaves | `READ_CLOSED` | may not be reported |
+/// | revoked terminal | hang-up | reported once, and then it is not registered |
+/// | priority data | [`Interest::PRIORITY`](crate::Interest) | not available |
+/// | procfs or sysfs attribute, watched for priority, changes | `PRIORITY` and also `ERROR`, although there is no error | not available |
+/// | **Registrations** | | |
+/// | closed without `delete`, while a duplicate, a copy in flight (`SCM_RIGHTS`), a forked child's copy or another thread's blocked read holds the file open | stays registered (a *ghost*): events carry the closed number, and `delete` fails with EBADF | is removed |
+/// | closed, and then a duplicate is put back on the number, and added | `AlreadyExists` | succeeds |
+/// | regular file | EPERM | accepted; readable until its end, always writable |
+/// | directory, or a device that cannot be polled | EPERM | EINVAL, also for `/dev/tty` |
+/// | another poller, watched for writing | accepted, never ready | EINVAL |
+/// | cycle of pollers | ELOOP, also for more than five levels | EINVAL |
+/// | `modify` or `delete` of an unregistered file that cannot be watched | EPERM; EINVAL for the poller itself | `NotFound` |
+/// | failed `add_with` or `modify` | no effect | an edge, or an armed oneshot, may be reported once more |
+/// | **Resources** | | |
+/// | descriptors of the poller | 1; the first waker opens another (eventfd) | 1 |
+/// | limit of registrations | `max_user_watches` (ENOSPC) | none |
+/// | timeout with a fraction of a millisecond | needs `epoll_pwait2` (Linux 5.11), or else is rounded up | kept |
+/// | forked child | shares the poller | has no kqueue; its number may get another owner |
+///
 /// # Errors
 ///
 /// Errors are the kernel's own, as [`io::Error`] with the OS error code.
 ///
-/// # Where the kernels differ
-///
-/// - On hang-up or error, bits of directions that are not watched may be set: do not rely on their absence.
-/// - One's own `shutdown(Write)` is write-closed on kqueue, and not on epoll. An unconnected TCP socket is hung up at
-///   once on epoll, and silent on kqueue.
-/// - A datagram socket's error is `is_error` on epoll only; it is readable or writable on both.
-/// - After EV_EOF a socket's or pipe's filter stays read-closed on kqueue. On macOS a named FIFO's last writer may go
-///   unnoticed, and a revoked terminal is reported once and is then not registered.
-/// - A dup keeps a closed fd's registration alive on Linux only: see [`delete`](Self::delete).
-/// - Regular files are EPERM on epoll, and accepted by kqueue: see [`add_with`](Self::add_with). On epoll EPERM comes
-///   before NotFound, and so does EINVAL for the poller itself.
-/// - A socket with an error queue (Linux: `IP_RECVERR`, transmit time stamps) has an error, and a wait that does not
-///   block, until `recvmsg` with `MSG_ERRQUEUE` has emptied it (ip(7)): an ordinary read does not.
-///
 /// # I/O safety
 ///
-/// An [`EventObject`] names an fd and does not borrow it. The number is handed to `epoll_ctl` or `kevent`
-/// only, which never read, write or close it: a wrong number means wrong events, never unsafety. No
-/// backend ever closes a registered fd. The number of a closed fd may be another's by the time that it is
-/// deleted or modified, even that of an fd of the poller's own (Linux: its waker's): delete before closing.
+/// An [`EventObject`] names a file descriptor and does not borrow it. pollio passes the number to `epoll_ctl` or
+/// `kevent`, which never read, write or close it. A wrong number gives wrong events and never undefined behaviour. No
+/// backend closes a registered descriptor.
 ///
 /// # Implementing
 ///
-/// A method is only ever added with a default body.
+/// New methods will always have a default body, so adding one is not a breaking change.
+///
+/// [ip(7)]: https://man7.org/linux/man-pages/man7/ip.7.html
+#[doc(alias("poll", "epoll", "kqueue", "selector", "reactor"))]
 pub trait Poller<K: Tag = EventKind> {
     /// The handle that [`waker`](Self::waker) returns.
     type Waker: Wakeup + Clone + Send + Sync + 'static
@@ -75,12 +115,16 @@ pub trait Poller<K: Tag = EventKind> {
     where
         Self: Sized;
 
-    /// A poller for up to [`MAX_EVENTS`] events a wait. It holds one fd, which is close-on-exec and is
-    /// closed with the last of the poller, its registrars and (kqueue) wakers.
+    /// Creates a poller that returns at most [`MAX_EVENTS`] events per wait.
+    ///
+    /// It holds one file descriptor, which is close-on-exec. The descriptor is closed with the last of the poller and
+    /// its registrars (macOS: and its wakers).
     ///
     /// # Errors
     ///
-    /// EMFILE, ENFILE or ENOMEM, from epoll_create1(2) or kqueue(2).
+    /// EMFILE, ENFILE or ENOMEM, from [epoll_create1(2)](https://man7.org/linux/man-pages/man2/epoll_create.2.html)
+    /// or kqueue(2).
+    #[doc(alias("epoll_create", "kqueue"))]
     fn new() -> io::Result<Self>
     where
         Self: Sized,
@@ -88,13 +132,15 @@ pub trait Poller<K: Tag = EventKind> {
         Self::with_capacity(MAX_EVENTS)
     }
 
-    /// A poller for up to `max_events` events a wait. What is ready beyond that comes with the next waits,
-    /// and nothing is starved: the kernels hand out ready fds in turn. On kqueue an fd that is ready in
-    /// both directions takes two places.
+    /// Creates a poller that returns at most `max_events` events per wait.
+    ///
+    /// Later waits return the remaining events. Both kernels rotate through ready descriptors, so none starves.
+    /// macOS: a descriptor that is ready in both directions uses two of the `max_events`.
     ///
     /// ```
+    /// # use pollio_core as pollio;
     /// # use std::io;
-    /// use pollio_core::Poller;
+    /// use pollio::Poller;
     ///
     /// # fn example<P: Poller>() -> io::Result<P> {
     /// P::with_capacity(256) // small batches stay in the cache
@@ -103,30 +149,32 @@ pub trait Poller<K: Tag = EventKind> {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` unless `max_events` is 1 to [`MAX_EVENTS`]; else as for [`new`](Self::new).
+    /// - `InvalidInput` unless `max_events` is 1 to [`MAX_EVENTS`].
+    /// - Otherwise the same as for [`new`](Self::new).
     fn with_capacity(max_events: usize) -> io::Result<Self>
     where
         Self: Sized;
 
-    /// Watches an fd for reading, level-triggered: the same as `add_with(event, Interest::READ)`.
+    /// Registers a descriptor for reading, level-triggered. The same as `add_with(event, Interest::READ)`.
     ///
     /// # Errors
     ///
-    /// As for [`add_with`](Self::add_with).
+    /// The same as for [`add_with`](Self::add_with).
+    #[doc(alias("register", "epoll_ctl", "kevent"))]
     #[inline]
     fn add(&self, event: EventObject<K>) -> io::Result<()> {
         self.add_with(event, Interest::READ)
     }
 
-    /// Watches an fd as `interest` says. If it is ready already, the next `wait` reports it, edge-triggered
-    /// too.
+    /// Registers a descriptor for `interest`. If it is already ready, the next `wait` reports it, even if the
+    /// registration is edge-triggered.
     ///
-    /// An fd that was closed without [`delete`](Self::delete) and whose number now belongs to another file
-    /// can be added again (on Linux: unless a dup of the same open file was put back on the number).
+    /// You may add a descriptor whose number was registered, closed without [`delete`](Self::delete) and then reused.
     ///
     /// ```
+    /// # use pollio_core as pollio;
     /// # use std::{io, os::fd::RawFd};
-    /// use pollio_core::{EventObject, Interest, Poller};
+    /// use pollio::{EventObject, Interest, Poller};
     ///
     /// # fn example(poller: &impl Poller, fd: RawFd) -> io::Result<()> {
     /// poller.add_with(EventObject::client(fd).with_generation(1), Interest::READ | Interest::WRITE)
@@ -135,57 +183,70 @@ pub trait Poller<K: Tag = EventKind> {
     ///
     /// # Errors
     ///
-    /// After an error the poller is as it was; on kqueue an edge, or an armed oneshot, may be reported once
-    /// more.
+    /// If this fails, the poller is unchanged. macOS: if the descriptor was registered, an edge or an armed oneshot
+    /// may be reported once more.
     ///
-    /// - `AlreadyExists` (EEXIST): the fd is registered. Use [`modify`](Self::modify). The registration
-    ///   keeps its word, interest and mode.
-    /// - EBADF: the fd is closed or negative.
-    /// - The fd cannot be watched. Linux: EPERM for regular files, directories and devices without poll,
-    ///   EINVAL for the poller itself, ELOOP for a cycle of pollers or too deep a nest (epoll_ctl(2)).
-    ///   macOS: EINVAL for directories, some devices and a kqueue in itself or a cycle; regular files are
-    ///   accepted and read-ready until their end (kqueue(2)).
-    /// - ENOMEM; Linux: ENOSPC at `/proc/sys/fs/epoll/max_user_watches`.
+    /// - `AlreadyExists` (EEXIST): the descriptor is registered, and keeps its user data, interest and mode. Use
+    ///   [`modify`](Self::modify). Linux: also if the number was closed and then got a duplicate of the same open
+    ///   file.
+    /// - EBADF: the descriptor is closed or negative.
+    /// - The file cannot be watched. Read such a file without waiting.
+    ///   - Linux ([epoll_ctl(2)]): EPERM for regular files, directories and devices that cannot be polled. EINVAL for
+    ///     the poller itself. ELOOP for a cycle of pollers or more than five levels.
+    ///   - macOS (kqueue(2)): EINVAL for directories, some devices (`/dev/tty`), a cycle of pollers, and a poller
+    ///     that is watched for writing. Regular files are accepted.
+    /// - ENOMEM. Linux: ENOSPC at the limit in `/proc/sys/fs/epoll/max_user_watches`.
+    ///
+    /// [epoll_ctl(2)]: https://man7.org/linux/man-pages/man2/epoll_ctl.2.html
+    #[doc(alias("register", "epoll_ctl", "kevent"))]
     fn add_with(&self, event: EventObject<K>, interest: Interest) -> io::Result<()>;
 
-    /// Changes the interest, mode, role or generation of a registered fd, and arms a oneshot again. The
-    /// next `wait` reports the fd if it is ready, edge-triggered too.
+    /// Changes the interest, mode, kind or generation of a registration, and arms a oneshot again. If the descriptor
+    /// is ready, the next `wait` reports it, even if the registration is edge-triggered.
     ///
     /// ```
+    /// # use pollio_core as pollio;
     /// # use std::io;
-    /// use pollio_core::{EventObject, Interest, Poller};
+    /// use pollio::{EventObject, Interest, Poller};
     ///
-    /// /// Watches for room to write only while there is something to write.
+    /// /// Watches for writing only while data is unsent.
     /// fn watch(poller: &impl Poller, connection: EventObject, unsent: &[u8]) -> io::Result<()> {
     ///     let interest = if unsent.is_empty() { Interest::READ } else { Interest::READ | Interest::WRITE };
     ///     poller.modify(connection, interest)
     /// }
     /// ```
     ///
+    /// Do not change the mode of a descriptor while another thread closes it.
+    ///
     /// # Errors
     ///
-    /// After an error word, interest and mode are as they were; on kqueue an edge, or an armed oneshot, may
-    /// be reported once more.
+    /// If this fails, user data, interest and mode are unchanged. macOS: an edge or an armed oneshot may be reported
+    /// once more.
     ///
-    /// - `NotFound` (ENOENT): the fd is not registered. Linux: of a file that cannot be watched it says EPERM
-    ///   first, and EINVAL of the poller itself.
-    /// - EBADF: the fd is closed or negative.
-    /// - macOS: a direction that was not watched before is refused, as by [`add_with`](Self::add_with).
+    /// - `NotFound` (ENOENT): the descriptor is not registered. Linux: a file that epoll cannot watch gives EPERM
+    ///   instead, and the poller itself gives EINVAL.
+    /// - EBADF: the descriptor is closed or negative.
+    /// - macOS: a direction that was not watched before is refused, as by [`add_with`](Self::add_with). A file that
+    ///   dies while its mode changes, such as a revoked terminal, is then not registered.
     /// - ENOMEM.
+    #[doc(alias("reregister", "rearm", "epoll_ctl", "kevent"))]
     fn modify(&self, event: EventObject<K>, interest: Interest) -> io::Result<()>;
 
-    /// Watches the fd no longer. An event that an earlier `wait` has already returned is still in the
-    /// caller's hands: see [`EventObject::is_generation`].
+    /// Removes a descriptor. Events that an earlier `wait` already returned may still refer to it. A
+    /// [generation](EventObject::is_generation) tells such an event.
     ///
-    /// Delete an fd before closing it. Closing the last fd of an open file deletes it as well; but on Linux
-    /// a dup keeps it registered, with the old word, and such a ghost cannot be deleted: it ends with its
-    /// last dup (epoll(7), question 6). On macOS closing the fd ends it, dup or not.
+    /// Delete a descriptor before you close it. Closing also removes the registration, with one exception. Linux: a
+    /// registration lives as long as the open file. A duplicate (`dup`, `try_clone`), a forked child, a copy in
+    /// flight (`SCM_RIGHTS`) or another thread's blocked read may hold the file open. Such a ghost reports events
+    /// under the closed number. It cannot be deleted, because its descriptor is closed
+    /// ([epoll(7)](https://man7.org/linux/man-pages/man7/epoll.7.html), question 6).
     ///
     /// ```
+    /// # use pollio_core as pollio;
     /// # use std::{io, net::TcpStream};
     /// use std::os::fd::AsRawFd;
     ///
-    /// use pollio_core::Poller;
+    /// use pollio::Poller;
     ///
     /// # fn example(poller: &impl Poller, client: TcpStream) -> io::Result<()> {
     /// poller.delete(client.as_raw_fd())?;
@@ -196,32 +257,36 @@ pub trait Poller<K: Tag = EventKind> {
     ///
     /// # Errors
     ///
-    /// - `NotFound` (ENOENT): the fd is not registered. Linux: of a file that cannot be watched it says EPERM
-    ///   first, and EINVAL of the poller itself.
-    /// - EBADF: the fd is closed or negative.
+    /// - `NotFound` (ENOENT): the descriptor is not registered. Linux: a file that epoll cannot watch gives EPERM
+    ///   instead, and the poller itself gives EINVAL.
+    /// - EBADF: the descriptor is closed or negative.
+    #[doc(alias("deregister", "remove", "epoll_ctl", "kevent"))]
     fn delete(&self, fd: RawFd) -> io::Result<()>;
 
-    /// Waits until something is ready, a waker fires or the time is up, and returns what is ready: one
-    /// event a registration, with all its bits. A negative `timeout_ms` blocks, 0 polls, a positive one is
-    /// milliseconds: never fewer, but for the system's timer slack no more.
+    /// Waits until a descriptor is ready, a waker fires or the timeout expires. Returns at most one event per
+    /// registration.
     ///
-    /// On macOS, where a registration in both directions is two events of the kernel's, the other bit comes with
-    /// the next wait if the batch was full in between; for a oneshot, once `modify` has armed it again.
+    /// If `timeout_ms` is negative, blocks until something happens. If it is 0, returns at once. Otherwise waits at
+    /// most that many milliseconds.
     ///
-    /// It returns an empty vector when the time is up, and may do so after a wake-up, or for an event whose
-    /// word stands for no role of `K`.
-    ///
-    /// A signal does not end it (EINTR): it goes on with the time that is left. To end it from a signal
-    /// handler, call [`Wakeup::wake`] there, which is async-signal-safe.
-    ///
-    /// It allocates once, for the vector it returns, and not at all when the time is up;
-    /// [`wait_into`](Self::wait_into) reuses one.
+    /// - **Timeouts.** `wait` never returns early because of a timeout, and late only by the timer slack of the
+    ///   system. The time that the computer is suspended is not counted. A finite timeout reads the clock once, because
+    ///   the kernel does not say how much time was left when a signal came.
+    /// - **Empty results.** The vector is empty if the timeout expires. It may also be empty after a wake-up, or if
+    ///   the user data of an event does not decode to a kind of `K`.
+    /// - **Signals.** `EINTR` is handled: after a signal, `wait` continues with the remaining time. To end it from a
+    ///   signal handler, call [`Wakeup::wake`] there, which is async-signal-safe.
+    /// - **Allocation.** `wait` allocates only the vector that it returns. [`wait_into`](Self::wait_into) reuses
+    ///   yours.
+    /// - macOS: if a batch is full between the two directions of a descriptor, the next `wait` returns the second
+    ///   one.
     ///
     /// # Errors
     ///
-    /// None is expected of a poller that is whole: EBADF or EINVAL if its own fd was closed behind its back
-    /// (see epoll_wait(2), kevent(2)).
-    #[inline(always)]
+    /// Fails only if other code has closed the poller's descriptor: EBADF or EINVAL, from
+    /// [epoll_wait(2)](https://man7.org/linux/man-pages/man2/epoll_wait.2.html) or kqueue(2).
+    #[doc(alias("poll", "epoll_wait", "kevent"))]
+    #[inline]
     fn wait(&mut self, timeout_ms: i32) -> io::Result<Vec<EventObject<K>>> {
         let timeout = u64::try_from(timeout_ms).ok().map(Duration::from_millis);
         let mut events = Vec::new();
@@ -229,18 +294,22 @@ pub trait Poller<K: Tag = EventKind> {
         Ok(events)
     }
 
-    /// As [`wait`](Self::wait), into a vector that is cleared, then filled; returns how many events there
-    /// are. Allocates only to grow the vector.
+    /// Does the same as [`wait`](Self::wait) with your vector, which it clears and then fills. Returns the number of
+    /// events. Allocates only to grow the vector.
     ///
-    /// `None` blocks. A time-out below one millisecond is kept: Linux needs `epoll_pwait2` for it (5.11);
-    /// where the kernel or a seccomp profile refuses that, it is rounded up to the next millisecond.
-    /// `Duration::MAX` is fine: what one system call cannot wait, several do.
+    /// `None` blocks. Any duration is accepted; several system calls serve a timeout that is too long for one.
+    ///
+    /// Linux: a timeout with a fraction of a millisecond needs `epoll_pwait2` (Linux 5.11). If the kernel (ENOSYS) or
+    /// a seccomp filter (EPERM) refuses this call, timeouts are rounded up to whole milliseconds. A seccomp filter
+    /// that *kills* the process on an unknown call leaves no way to fall back. Under such a filter, use whole
+    /// milliseconds only.
     ///
     /// ```
+    /// # use pollio_core as pollio;
     /// # use std::io;
     /// use std::time::Duration;
     ///
-    /// use pollio_core::Poller;
+    /// use pollio::Poller;
     ///
     /// # fn example(poller: &mut impl Poller) -> io::Result<()> {
     /// let mut events = Vec::new();
@@ -255,100 +324,115 @@ pub trait Poller<K: Tag = EventKind> {
     ///
     /// # Errors
     ///
-    /// As for [`wait`](Self::wait); `events` is then empty.
+    /// The same as for [`wait`](Self::wait). `events` is then empty.
+    #[doc(alias("poll", "epoll_wait", "epoll_pwait2", "kevent"))]
     fn wait_into(&mut self, events: &mut Vec<EventObject<K>>, timeout: Option<Duration>)
     -> io::Result<usize>;
 
-    /// A handle that ends a `wait` from anywhere. Every call hands out the same waker, which costs one fd on
-    /// Linux (an eventfd) and none on macOS, from the first call on.
+    /// Returns a handle that ends a `wait` from any thread. All calls return the same waker.
     ///
     /// ```
+    /// # use pollio_core as pollio;
     /// # use std::{io, thread};
-    /// use pollio_core::{Poller, Wakeup};
+    /// use pollio::{Poller, Wakeup};
     ///
     /// # fn example(poller: &mut impl Poller) -> io::Result<()> {
     /// let waker = poller.waker()?;
     /// thread::spawn(move || waker.wake());
-    /// poller.wait(-1)?; // ends at the wake-up, if nothing else ends it
+    /// poller.wait(-1)?; // the wake-up ends it
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// # Errors
     ///
-    /// Linux: EMFILE, ENFILE or ENOMEM from eventfd(2), or an error of `add`. macOS: ENOMEM.
+    /// - Linux: the first call opens an [eventfd(2)](https://man7.org/linux/man-pages/man2/eventfd.2.html), and fails
+    ///   with EMFILE, ENFILE or ENOMEM, or as [`add`](Self::add) does.
+    /// - macOS: ENOMEM.
+    #[doc(alias("wake", "notify", "eventfd"))]
     fn waker(&self) -> io::Result<Self::Waker>
     where
         Self: Sized;
 
-    /// A handle that registers fds from other threads, while this poller waits too.
+    /// Returns a handle that registers descriptors from other threads, also while this poller waits.
     ///
     /// ```
+    /// # use pollio_core as pollio;
     /// # use std::{io, os::fd::RawFd, thread};
-    /// use pollio_core::{EventObject, Poller, Register};
+    /// use pollio::{EventObject, Poller, Register};
     ///
     /// # fn example(poller: &mut impl Poller, fd: RawFd) -> io::Result<()> {
     /// let registrar = poller.registrar();
     /// thread::spawn(move || registrar.add(EventObject::client(fd)));
-    /// poller.wait(-1)?; // reports it, once it is ready
+    /// poller.wait(-1)?; // reports the descriptor when it is ready
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias("registry"))]
     fn registrar(&self) -> Self::Registrar
     where
         Self: Sized;
 }
 
-/// Ends a [`Poller::wait`], from any thread, before, during or after it.
+/// Ends a [`Poller::wait`] from any thread: one that is in progress, or else the next one.
 ///
-/// - Wake-ups coalesce: those that come before the waiter has seen the first are one, and cost no system
-///   call. None is lost: what was written before `wake` is visible after the `wait` that it ends.
-/// - Async-signal-safe: it may be called from a signal handler, and may change `errno` there.
-/// - It may outlive the poller; then it does nothing.
-/// - Not for use in a forked child: a kqueue is not inherited, and its number may be another's there
-///   (kqueue(2)); an eventfd would wake the parent. Nor is the poller: a wait in the child would take the wake-up that
-///   the parent waits for, and all that coalesce with it.
+/// - **Wake-ups coalesce.** Until a wait has seen the first, further calls do nothing and make no system call.
+/// - **No wake-up is lost.** Memory writes before `wake` are visible after the `wait` that it ends.
+/// - **Async-signal-safe.** A signal handler may call `wake`, which may change `errno` there.
+/// - A waker may outlive its poller. It then does nothing.
+/// - Do not use a waker or a poller in a forked child. Linux: the child shares the epoll instance and the eventfd, so
+///   it wakes the parent or consumes its wake-ups. macOS: a kqueue is not inherited, so its number may refer to
+///   something else (kqueue(2)).
+#[doc(alias("notify"))]
 pub trait Wakeup {
-    /// Ends the wait that is under way, or the next one.
+    /// Ends the wait that is in progress, or else the next one.
     ///
     /// # Errors
     ///
-    /// None is expected; the system call's own if it fails, and then the next `wake` tries again. One that
-    /// coalesced with it meanwhile has failed too.
+    /// Returns the error of the system call. None is expected. After an error, the next `wake` tries again. A call
+    /// that coalesced with the failed one is lost too, although it returned `Ok`.
+    #[doc(alias("notify"))]
     fn wake(&self) -> io::Result<()>;
 }
 
-/// Registers fds with a poller that another thread may be waiting on. The methods are [`Poller`]'s, with
-/// the same results.
+/// Registers descriptors with a poller that another thread may be waiting on. The methods have the same results as
+/// [`Poller`]'s.
+///
+/// The methods are not for signal handlers, because a backend may hold a lock in them. Only [`Wakeup::wake`] is.
+#[doc(alias("registry"))]
 pub trait Register<K: Tag = EventKind> {
-    /// See [`Poller::add`].
+    /// Registers a descriptor for reading, level-triggered: see [`Poller::add`].
     ///
     /// # Errors
     ///
-    /// As for [`Poller::add_with`].
+    /// The same as for [`Poller::add_with`].
+    #[doc(alias("register"))]
     #[inline]
     fn add(&self, event: EventObject<K>) -> io::Result<()> {
         self.add_with(event, Interest::READ)
     }
 
-    /// See [`Poller::add_with`].
+    /// Registers a descriptor for `interest`: see [`Poller::add_with`].
     ///
     /// # Errors
     ///
-    /// As for [`Poller::add_with`].
+    /// The same as for [`Poller::add_with`].
+    #[doc(alias("register"))]
     fn add_with(&self, event: EventObject<K>, interest: Interest) -> io::Result<()>;
 
-    /// See [`Poller::modify`].
+    /// Changes a registration, and arms a oneshot again: see [`Poller::modify`].
     ///
     /// # Errors
     ///
-    /// As for [`Poller::modify`].
+    /// The same as for [`Poller::modify`].
+    #[doc(alias("reregister", "rearm"))]
     fn modify(&self, event: EventObject<K>, interest: Interest) -> io::Result<()>;
 
-    /// See [`Poller::delete`].
+    /// Removes a descriptor: see [`Poller::delete`].
     ///
     /// # Errors
     ///
-    /// As for [`Poller::delete`].
+    /// The same as for [`Poller::delete`].
+    #[doc(alias("deregister"))]
     fn delete(&self, fd: RawFd) -> io::Result<()>;
 }

@@ -1,24 +1,27 @@
-//! What an fd is ready for: [`Readiness`].
+//! [`Readiness`]: what a descriptor is ready for.
 
 use std::fmt;
 use std::ops::{BitAnd, BitOr, BitOrAssign};
 
-/// A set of things that an fd is ready for.
+/// A set of bits that say what a descriptor is ready for.
 ///
-/// On hang-up or error, bits of directions that are not watched may be set on either system: do not rely
-/// on their absence.
+/// After a hang-up or an error, bits for directions that you did not register may be set. Ignore them.
 ///
 /// | bit | Linux | macOS |
 /// |---|---|---|
-/// | `READABLE` | `EPOLLIN`; with `EPOLLHUP`, `EPOLLRDHUP`, `EPOLLERR` too | `EVFILT_READ` |
-/// | `WRITABLE` | `EPOLLOUT`; with `EPOLLHUP`, `EPOLLERR` too | `EVFILT_WRITE` |
+/// | `READABLE` | `EPOLLIN`; also with `EPOLLHUP`, `EPOLLRDHUP`, `EPOLLERR` | `EVFILT_READ` |
+/// | `WRITABLE` | `EPOLLOUT`; also with `EPOLLHUP`, `EPOLLERR` | `EVFILT_WRITE` |
 /// | `READ_CLOSED` | `EPOLLRDHUP`, `EPOLLHUP` | `EV_EOF` of `EVFILT_READ` |
 /// | `WRITE_CLOSED` | `EPOLLHUP` | `EV_EOF` of `EVFILT_WRITE` |
 /// | `ERROR` | `EPOLLERR` | `EV_EOF` with `fflags` set, `EV_ERROR` |
 /// | `PRIORITY` | `EPOLLPRI` | never |
 ///
+/// How the kernels set these bits differs by file type: see
+/// [platform differences](crate::Poller#platform-differences).
+///
 /// ```
-/// use pollio_core::Readiness;
+/// # use pollio_core as pollio;
+/// use pollio::Readiness;
 ///
 /// let readiness = Readiness::READABLE | Readiness::READ_CLOSED;
 /// assert!(readiness.contains(Readiness::READABLE));
@@ -29,20 +32,20 @@ pub struct Readiness(u8);
 
 impl Readiness {
     pub(crate) const EMPTY: Readiness = Readiness(0);
-    /// A read makes progress: data, a connection, the end of the stream or an error.
+    /// A read would make progress: data, a connection, the end of the stream or an error.
     pub const READABLE: Readiness = Readiness(0b000001);
-    /// Priority data. Linux only.
+    /// There is priority data. Linux only.
     pub const PRIORITY: Readiness = Readiness(0b000010);
-    /// A write makes progress, or reports an error.
+    /// A write would make progress or report an error.
     pub const WRITABLE: Readiness = Readiness(0b000100);
-    /// An error, which the next read or write reports.
+    /// There is an error, which the next read or write reports.
     pub const ERROR: Readiness = Readiness(0b001000);
-    /// The peer sends no more.
+    /// The peer has shut down its sending side. Unread data may remain.
     pub const READ_CLOSED: Readiness = Readiness(0b010000);
-    /// The peer takes no more.
+    /// The peer no longer receives.
     pub const WRITE_CLOSED: Readiness = Readiness(0b100000);
 
-    /// Whether every bit of `other` is set here.
+    /// Returns whether every bit of `other` is set.
     #[inline]
     pub const fn contains(self, other: Readiness) -> bool {
         self.0 & other.0 == other.0
@@ -54,13 +57,13 @@ impl Readiness {
         self.0 & other.0 != 0
     }
 
-    /// Whether no bit is set.
+    /// Returns whether no bit is set.
     #[inline]
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// The same as `|`, for constants.
+    /// Combines two sets, as `|` does. Usable in constants.
     #[inline]
     #[must_use]
     pub const fn union(self, other: Readiness) -> Readiness {

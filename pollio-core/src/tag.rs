@@ -1,33 +1,34 @@
-//! Roles: what the low eight bits of the kernel's user-data word mean to the caller.
+//! [`Tag`]: the kind of a file descriptor, and [`tags!`](crate::tags), which defines kinds.
 
-/// A role that fits the low 8 bits of the kernel's user-data word.
+/// The kind of a file descriptor, which fits the low 8 bits of the kernel's user data.
 ///
-/// The role of a file descriptor travels through the kernel and comes back with each event, so that the
-/// caller knows what an fd is for without looking it up. [`EventKind`](crate::EventKind) is the role that
-/// everyone starts with; [`tags!`](crate::tags) defines others; `u8` is itself a role, for callers who
-/// number theirs.
+/// The kind of a descriptor travels through the kernel and comes back with each event. So the program needs no lookup
+/// to know what the descriptor is for. [`EventKind`](crate::EventKind) has the two kinds of a plain server.
+/// [`tags!`](crate::tags) defines others. If you number your kinds, use `u8`.
 ///
-/// `from_bits(to_bits(x)) == Some(x)` holds for every `x`. A backend skips an event whose bits give
-/// `None`, so a type that breaks the rule loses events, or gets them as another role's; it cannot cause harm. Neither
-/// function should panic: a panic goes through `wait`, whose other events are lost then, a wake-up among them for good.
+/// `from_bits(to_bits(x)) == Some(x)` holds for every `x`. A type that breaks this rule loses events or receives them
+/// under another kind, but cannot cause undefined behaviour. Neither function may panic. A panic unwinds through
+/// `wait` and loses the rest of the batch, including a pending wake-up.
 ///
 /// ```
-/// use pollio_core::{EventKind, Tag};
+/// # use pollio_core as pollio;
+/// use pollio::{EventKind, Tag};
 ///
 /// assert_eq!(EventKind::Client.to_bits(), 2);
 /// assert_eq!(EventKind::from_bits(2), Some(EventKind::Client));
 /// assert_eq!(EventKind::from_bits(0), None);
 /// ```
+#[doc(alias("token", "role"))]
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is not a role: it has no tag for the kernel's user-data word",
-    label = "not a role",
-    note = "define roles with `tags! {{ enum Role {{ First = 1, … }} }}`, or use `EventKind` or `u8`"
+    message = "`{Self}` does not implement `Tag`, so it cannot be the kind of a descriptor",
+    label = "does not implement `Tag`",
+    note = "define kinds with `tags! {{ enum Role {{ First = 1, … }} }}`, or use `EventKind` or `u8`"
 )]
 pub trait Tag: Copy + 'static {
-    /// The bits that stand for this role.
+    /// Returns the bits that stand for this kind.
     fn to_bits(self) -> u8;
 
-    /// The role that `bits` stand for, or `None` where no role has them.
+    /// Returns the kind that `bits` stand for, or `None` if no kind has them.
     fn from_bits(bits: u8) -> Option<Self>;
 }
 
@@ -43,20 +44,21 @@ impl Tag for u8 {
     }
 }
 
-/// Defines an enum of roles and implements [`Tag`] for it.
+/// Defines an enum of kinds and implements [`Tag`] for it.
 ///
-/// Every variant names its bits, 0 to 255, each once. Docs and attributes are allowed on the enum and on
-/// its variants, but no `cfg`. The macro adds `Clone` and `Copy` (so do not derive them) and `#[repr(u8)]`, which
-/// excludes another `repr`; derive `Debug`, `PartialEq`, `Eq` and `Hash` as needed.
+/// Every variant needs an explicit, unique value from 0 to 255. The enum and its variants may have docs and
+/// attributes, except `cfg`. The macro adds `Clone`, `Copy` and `#[repr(u8)]`, so leave these out. Derive `Debug`,
+/// `PartialEq`, `Eq` and `Hash` as you need them.
 ///
 /// ```
-/// use pollio_core::{EventObject, Tag, tags};
+/// # use pollio_core as pollio;
+/// use pollio::{EventObject, Tag, tags};
 ///
 /// tags! {
 ///     /// What each connection of a proxy is for.
 ///     #[derive(Debug, PartialEq, Eq)]
 ///     pub enum Role {
-///         /// Accepts.
+///         /// Accepts connections.
 ///         Listener = 1,
 ///         /// Faces the client.
 ///         Downstream = 2,
@@ -70,16 +72,18 @@ impl Tag for u8 {
 /// assert_eq!(Role::from_bits(4), None);
 /// ```
 ///
-/// Two roles with the same bits do not compile:
+/// Two kinds with the same value do not compile:
 ///
 /// ```compile_fail,E0081
-/// pollio_core::tags! { enum Role { Listener = 1, Downstream = 1 } }
+/// # use pollio_core as pollio;
+/// pollio::tags! { enum Role { Listener = 1, Downstream = 1 } }
 /// ```
 ///
-/// nor do bits that do not fit:
+/// A value above 255 does not compile either:
 ///
 /// ```compile_fail
-/// pollio_core::tags! { enum Role { Listener = 256 } }
+/// # use pollio_core as pollio;
+/// pollio::tags! { enum Role { Listener = 256 } }
 /// ```
 #[macro_export]
 macro_rules! tags {
@@ -104,7 +108,7 @@ macro_rules! tags {
 
             #[inline]
             fn from_bits(bits: ::core::primitive::u8) -> ::core::option::Option<Self> {
-                // The role of each number, and some other role for a number that has none.
+                // The kind of each number, and some other kind for a number that has none.
                 const ROLES: [$Role; 256] = {
                     let mut roles = [[$( $Role::$Variant ),+][0]; 256];
                     $( roles[$Role::$Variant as ::core::primitive::usize] = $Role::$Variant; )+

@@ -30,7 +30,7 @@ impl Waker {
         let eventfd = sys::eventfd()?;
         let bits = (sys::EPOLLIN | sys::EPOLLET) as u32;
         sys::epoll_ctl(epoll, sys::EPOLL_CTL_ADD, eventfd.as_raw_fd(), bits, WAKER_USER_DATA)?;
-        Ok(Waker(Arc::new(Shared { eventfd, flag: WakeFlag::new() })))
+        Ok(Waker(Arc::new(Shared { eventfd, flag: WakeFlag::default() })))
     }
 
     /// Ends the wait that is in progress, or else the next one. Async-signal-safe.

@@ -27,7 +27,7 @@ impl Waker {
     /// The filter is edge-triggered, so the kernel clears the trigger when it returns the event.
     pub(crate) fn new(queue: &Arc<Queue>) -> io::Result<Self> {
         sys::kevent_change(&queue.kqueue, &mut [user_filter(sys::EV_ADD | sys::EV_CLEAR, 0)])?;
-        Ok(Waker(Arc::new(Shared { queue: Arc::clone(queue), flag: WakeFlag::new() })))
+        Ok(Waker(Arc::new(Shared { queue: Arc::clone(queue), flag: WakeFlag::default() })))
     }
 
     /// Ends the wait that is in progress, or else the next one. Async-signal-safe.
