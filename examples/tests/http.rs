@@ -549,8 +549,9 @@ fn resets_and_thousands_of_connects_leave_it_serving() {
     }
     is_served(&server);
     let last = server.interrupt();
-    // Other systems do not hand out a connection that was reset before it was accepted.
-    assert!(!cfg!(target_os = "linux") || last.starts_with("served 2001 connections"), "{last}");
+    // macOS does not hand out a connection that was reset before it was accepted.
+    let served: u32 = last.split(' ').nth(1).unwrap().parse().unwrap();
+    assert!((1_001..=2_001).contains(&served), "{last}");
 }
 
 #[test]
