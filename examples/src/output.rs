@@ -243,3 +243,33 @@ impl Display for Bytes {
         write!(f, "{value:.decimals$} {unit}")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Bytes, fitting, per_second};
+
+    #[test]
+    fn a_status_line_leaves_the_last_column_free() {
+        assert_eq!(fitting("12345", 80), "12345");
+        assert_eq!(fitting("12345", 6), "12345");
+        assert_eq!(fitting("12345", 5), "1234");
+        assert_eq!(fitting("äöüäö", 3), "äö");
+        assert_eq!((fitting("12345", 1), fitting("12345", 0), fitting("", 80)), ("", "", ""));
+    }
+
+    #[test]
+    fn a_rate_is_per_the_time_that_has_passed() {
+        assert_eq!(per_second(10, Duration::from_millis(2_500)), 4);
+        assert_eq!(per_second(10, Duration::from_millis(500)), 20);
+        assert_eq!(per_second(0, Duration::ZERO), 0);
+    }
+
+    #[test]
+    fn bytes_are_shown_in_the_largest_unit_that_they_fill() {
+        let shown =
+            [0, 999, 1_000, 99_900, 100_000, 20_000_000, 3_000_000_000_000].map(|n| Bytes(n).to_string());
+        assert_eq!(shown, ["0 B", "999 B", "1.0 KB", "99.9 KB", "100 KB", "20.0 MB", "3.0 TB"]);
+    }
+}

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::every_server::{Program, every_server, faulty};
-use common::{LONG, Server, has, patient, run};
+use common::{LONG, Server, has, is_on_epoll, patient, run};
 use socket2::SockRef;
 
 const PROXY: &str = env!("CARGO_BIN_EXE_proxy");
@@ -231,8 +231,8 @@ fn thousands_of_short_connections_leave_nothing_behind() {
     let (listener, address) = upstream();
     let proxy = start(address);
     thread::spawn(move || {
-        for connection in listener.incoming() {
-            let mut connection = connection.unwrap();
+        // macOS returns a connection that was reset first as an error.
+        for mut connection in listener.incoming().flatten() {
             let mut message = Vec::new();
             // Some are reset.
             let _ = connection.read_to_end(&mut message);
@@ -259,8 +259,8 @@ fn out_of_fds_it_does_not_spin_and_serves_when_some_are_free() {
     let proxy = start(address);
     proxy.limit_fds(24);
     let accepting = thread::spawn(move || {
-        for connection in listener.incoming() {
-            let mut connection = connection.unwrap();
+        // macOS returns a connection that was reset first as an error.
+        for mut connection in listener.incoming().flatten() {
             let mut word = [0; 4];
             if connection.read_exact(&mut word).is_ok() && &word == b"last" {
                 return;
@@ -553,7 +553,7 @@ fn clients_wait_while_the_proxy_is_short_of_ports_or_memory() {
 #[test]
 #[cfg(target_os = "linux")]
 fn a_poller_without_room_ends_single_connections() {
-    if !has("strace") {
+    if !is_on_epoll() || !has("strace") {
         return;
     }
     for error in ["ENOSPC", "ENOMEM"] {
