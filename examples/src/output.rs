@@ -68,23 +68,21 @@ impl Output {
         self.status_due.saturating_duration_since(Instant::now())
     }
 
-    /// Shows `text` as the status line, if it is time for that and the text has changed. A terminal shows it in place
-    /// of the last one, five times a second. Without a terminal it is a line of its own, once a second, and the first
-    /// text is not shown, because nothing has happened yet. So call this before the first wait.
+    /// Shows `text` as the status line, if it is time for that. A terminal shows it in place of the last one, five times
+    /// a second, because its width may have changed too. Without a terminal it is a line of its own, at most once a
+    /// second, and only if the text has changed. The first text is not shown then, because nothing has happened yet. So
+    /// call this before the first wait.
     pub fn status(&mut self, text: impl FnOnce() -> String) {
         if !self.due_in().is_zero() {
             return;
         }
         self.status_due = Instant::now() + self.status_every;
         let text = text();
-        let is_first = self.last_status.is_none();
-        if self.last_status.as_ref() == Some(&text) || (is_first && !self.writer.is_terminal) {
-            self.last_status = Some(text);
-            return;
+        let last = self.last_status.replace(text.clone());
+        if self.writer.is_terminal || last.is_some_and(|last| last != text) {
+            self.writer.lock().status = Some(text);
+            self.writer.changed.notify_all();
         }
-        self.last_status = Some(text.clone());
-        self.writer.lock().status = Some(text);
-        self.writer.changed.notify_all();
     }
 }
 
@@ -144,7 +142,7 @@ impl Writer {
             }
             drop(waiting);
             let mut text = String::new();
-            if is_status_shown {
+            if is_status_shown && (!lines.is_empty() || is_ending) {
                 text.push_str(ERASE);
             }
             for line in lines {
@@ -154,6 +152,7 @@ impl Writer {
             is_status_shown = false;
             if let Some(status) = status {
                 if self.is_terminal {
+                    text.push_str(ERASE);
                     text.push_str(fitting(&status, columns()));
                     is_status_shown = true;
                 } else {
