@@ -144,8 +144,8 @@ impl Writer {
             }
             drop(waiting);
             let mut text = String::new();
-            if is_status_shown {
-                text.push_str(ERASE);
+            if is_status_shown || (self.is_terminal && status.is_some()) {
+                text.push_str(ERASE); // what the user has typed may stand there too
             }
             for line in lines {
                 text.push_str(&line);
