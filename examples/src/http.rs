@@ -1,7 +1,7 @@
 //! The server's side of HTTP/1.1: bytes in, bytes out. This module does no I/O and has no clock.
 //!
-//! - [`head`] parses the request line and the headers, and finds out how the body is framed.
-//! - [`chunked`] decodes a body of unknown length.
+//! - `head` parses the request line and the headers, and finds out how the body is framed.
+//! - `chunked` decodes a body of unknown length.
 //! - [`Conversation`] puts both together for one connection.
 
 mod chunked;

@@ -142,8 +142,8 @@ impl Writer {
             }
             drop(waiting);
             let mut text = String::new();
-            if is_status_shown && (!lines.is_empty() || is_ending) {
-                text.push_str(ERASE);
+            if is_status_shown || (self.is_terminal && status.is_some()) {
+                text.push_str(ERASE); // what the user has typed may stand there too
             }
             for line in lines {
                 text.push_str(&line);
@@ -152,7 +152,6 @@ impl Writer {
             is_status_shown = false;
             if let Some(status) = status {
                 if self.is_terminal {
-                    text.push_str(ERASE);
                     text.push_str(fitting(&status, columns()));
                     is_status_shown = true;
                 } else {

@@ -639,6 +639,7 @@ fn bad_options_and_taken_ports_are_errors() {
         &["--idle=1.5"],
         &["--connections", "0"],
         &["--connections=-1"],
+        &["--connections", "-1"],
         &["--head=0"],
         &["--body=much"],
         &["--body=99999999999999999999"],

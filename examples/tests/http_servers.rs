@@ -309,7 +309,9 @@ fn the_totals_are_printed(variant: Variant) {
 }
 
 fn its_help_and_its_errors_name_its_options(variant: Variant) {
-    for arguments in [&["--idle", "0"][..], &["--idle=-1"], &["--idle=soon"], &["--idle", ""]] {
+    for arguments in
+        [&["--idle", "0"][..], &["--idle=-1"], &["--idle", "-1"], &["--idle=soon"], &["--idle", ""]]
+    {
         let output = run(variant.path, &variant.options(arguments));
         let said = String::from_utf8(output.stderr).unwrap();
         assert!(!output.status.success() && said.contains("--idle"), "{said}");
