@@ -239,7 +239,7 @@ pub fn accept_one(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)>
 ///
 /// # Errors
 ///
-/// Those of dup(2) if a connection is waiting, and otherwise `WouldBlock`, because nobody is short of anything.
+/// Those of dup(2) if a connection is waiting, and otherwise `WouldBlock`, because this is no shortage then.
 pub fn check_room(listener: &impl AsFd) -> io::Result<()> {
     let Err(shortage) = listener.as_fd().try_clone_to_owned() else { return Ok(()) };
     let mut fds = [PollFd::new(listener, PollFlags::IN)];
