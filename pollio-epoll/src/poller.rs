@@ -142,7 +142,8 @@ impl<K: Tag> EpollPoller<K> {
                 result => return result,
             }
         }
-        let rounded_up = timeout.as_nanos().div_ceil(u128::from(NANOS_PER_MILLI));
+        let rounded_up =
+            1_000 * timeout.as_secs() + u64::from(timeout.subsec_nanos().div_ceil(NANOS_PER_MILLI));
         sys::epoll_wait(&self.registrar.epoll, &mut self.events, rounded_up as i32)
     }
 
