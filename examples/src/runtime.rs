@@ -1,39 +1,43 @@
-//! A single-threaded async runtime: an executor, timers and TCP on a poller.
+//! A single-threaded async runtime on a poller: an executor, timers and TCP.
 //!
-//! - [`executor`] runs tasks: futures that are polled when they have been woken, and wait for the poller when none is.
-//! - [`reactor`] knows which task waits for which fd, and for what time.
-//! - [`net`] is TCP in terms of these.
+//! - [`executor`] polls the tasks that were woken. If there are none, it waits for the poller.
+//! - [`reactor`] remembers which task waits for which file descriptor.
+//! - [`timers`] remembers which task waits for which time.
+//! - [`net`] offers TCP streams and listeners to tasks.
 //!
-//! There is no unsafe code: a task's waker is an `Arc` with the task's number, which [`std::task::Wake`] turns into a
-//! [`std::task::Waker`], and the futures themselves never leave their thread.
+//! A task that has to wait leaves its [`Waker`] with the reactor or the timers, and returns [`Poll::Pending`]. When the
+//! event or the time comes, the waker puts the task on the executor's list of tasks to poll.
+//!
+//! The runtime contains no unsafe code. A task's waker is an `Arc`, which [`std::task::Wake`] turns into a [`Waker`],
+//! and the poller's own waker is a [`Waker`] already. The tasks themselves never leave their thread.
 
 pub mod executor;
 pub mod net;
 pub mod reactor;
+pub mod timers;
 
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Poll, Waker};
-use std::time::Duration;
+use std::task::{Context, Poll, Waker};
 
 use pollio::Wakeup;
 
 pub use executor::{Handle, JoinHandle, Runtime, spawn};
-pub use reactor::sleep;
+pub use timers::{sleep, timeout};
 
-/// Which of two futures was done first.
+/// Tells which of two futures was done first.
 #[derive(Debug)]
 pub enum Either<A, B> {
-    /// The first of them, or both at once.
+    /// The first one, or both at once.
     Left(A),
-    /// The second.
+    /// The second one.
     Right(B),
 }
 
-/// Waits for one of two futures, and drops the other.
+/// Waits for one of two futures, and drops the other one.
 pub async fn race<A: Future, B: Future>(left: A, right: B) -> Either<A::Output, B::Output> {
     let (mut left, mut right) = (pin!(left), pin!(right));
     poll_fn(|context| match left.as_mut().poll(context) {
@@ -43,71 +47,98 @@ pub async fn race<A: Future, B: Future>(left: A, right: B) -> Either<A::Output, 
     .await
 }
 
-/// Waits for a future for so long, and then drops it: `None`.
-pub async fn timeout<F: Future>(time: Duration, future: F) -> Option<F::Output> {
-    match race(future, sleep(time)).await {
-        Either::Left(output) => Some(output),
-        Either::Right(()) => None,
-    }
+/// Lets other tasks run, and then goes on.
+pub async fn yield_now() {
+    let mut has_yielded = false;
+    poll_fn(|context| {
+        if has_yielded {
+            return Poll::Ready(());
+        }
+        has_yielded = true;
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
-/// Something that happens once, which any number of tasks wait for and any thread may bring about.
+/// An event that happens at most once. Any number of tasks can wait for it, on any runtime, and any thread can make it
+/// happen. Clones are handles to the same event.
 #[derive(Clone, Debug, Default)]
-pub struct Occasion(Arc<Mutex<Waiting>>);
+pub struct Latch(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
-struct Waiting {
-    is_over: bool,
+struct State {
+    is_open: bool,
     latest: u64,
-    wakers: HashMap<u64, Waker>,
+    waiting: HashMap<u64, Waker>,
 }
 
-impl Occasion {
-    /// Waits for it.
-    pub async fn wait(&self) {
-        let mut place = Place { occasion: self, number: None };
-        poll_fn(|context| {
-            let mut waiting = self.lock();
-            if waiting.is_over {
-                return Poll::Ready(());
-            }
-            let number = *place.number.get_or_insert_with(|| {
-                waiting.latest += 1;
-                waiting.latest
-            });
-            waiting.wakers.insert(number, context.waker().clone());
-            Poll::Pending
-        })
-        .await;
+impl Latch {
+    /// Makes the event happen. Every task that waits for it goes on, now and later.
+    pub fn open(&self) {
+        let waiting = {
+            let mut state = self.lock();
+            state.is_open = true;
+            std::mem::take(&mut state.waiting)
+        };
+        for waker in waiting.into_values() {
+            waker.wake();
+        }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+    /// Returns whether the event has happened.
+    pub fn is_open(&self) -> bool {
+        self.lock().is_open
+    }
+
+    /// Waits until the event happens.
+    pub fn wait(&self) -> impl Future<Output = ()> {
+        Wait { latch: self, number: None }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Wakeup for Occasion {
+/// For code that wakes a poller, such as a thread that waits for signals.
+impl Wakeup for Latch {
     fn wake(&self) -> io::Result<()> {
-        let wakers = {
-            let mut waiting = self.lock();
-            waiting.is_over = true;
-            std::mem::take(&mut waiting.wakers)
-        };
-        wakers.into_values().for_each(Waker::wake);
+        self.open();
         Ok(())
     }
 }
 
-/// A place among those who wait, given up when the wait is over or dropped.
-struct Place<'o> {
-    occasion: &'o Occasion,
+struct Wait<'l> {
+    latch: &'l Latch,
+    /// Names its waker among those of the latch.
     number: Option<u64>,
 }
 
-impl Drop for Place<'_> {
+impl Future for Wait<'_> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.latch.lock();
+        if state.is_open {
+            return Poll::Ready(());
+        }
+        let number = *self.number.get_or_insert_with(|| {
+            state.latest += 1;
+            state.latest
+        });
+        let before = state.waiting.insert(number, context.waker().clone());
+        drop(state); // a waker's own code runs when it is dropped, and must not run under the lock
+        drop(before);
+        Poll::Pending
+    }
+}
+
+impl Drop for Wait<'_> {
     fn drop(&mut self) {
         if let Some(number) = self.number {
-            self.occasion.lock().wakers.remove(&number);
+            let waker = self.latch.lock().waiting.remove(&number);
+            drop(waker);
         }
     }
 }

@@ -2,14 +2,30 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpStream;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::thread;
 use std::time::Duration;
 
-use common::{Server, run, says_what_is_wrong};
+use common::every_server::{Program, every_server};
+use common::{Server, has, is_on_epoll, run, says_what_is_wrong};
+use rustix::process::Signal;
 use socket2::SockRef;
 
 const CHAT: &str = env!("CARGO_BIN_EXE_chat");
+
+const PROGRAM: Program = Program {
+    path: CHAT,
+    arguments: Vec::new,
+    ask: |mut socket| socket.write_all("/nick an impossible name\n".as_bytes()).unwrap(),
+    is_answered: |socket| {
+        let mut lines = BufReader::new(socket).lines().map(Result::unwrap);
+        assert!(lines.any(|line| line.starts_with("* welcome: ")));
+        assert!(lines.any(|line| line.starts_with("* name taken or invalid: ")));
+    },
+};
+
+every_server!(PROGRAM);
 
 struct Person(BufReader<TcpStream>);
 
@@ -102,12 +118,114 @@ fn a_name_is_plain_and_ones_own() {
     bob.hear_until(" is ada now");
     bob.say("/nick Bo_b2\nhello\n");
     assert_eq!(ada.hear_until("hello").last().unwrap(), "Bo_b2: hello");
-    for name in ["ada", "* ada", "a: b", "127.0.0.1:1", " ", "\x1b[31m", "123456789012345678901"] {
+    let address = bob.0.get_ref().local_addr().unwrap().to_string();
+    for name in [
+        "ada",
+        "Ada",
+        "\u{430}d\u{430}",          // Cyrillic letters that look like a, and a Latin d
+        "a\u{200b}da",              // parted by nothing visible
+        "\u{ff41}\u{ff44}\u{ff41}", // wide letters
+        "* ada",
+        "*",
+        "a: b",
+        "ada:",
+        "127.0.0.1:1",
+        &address,
+        " ",
+        "",
+        "\x1b[31m",
+        "\u{3164}",
+        "\u{301}",
+        "123456789012345678901",
+    ] {
         bob.say(&format!("/nick {name}\n"));
-        assert!(bob.hear().starts_with("* a name is one's own"), "{name:?}");
+        assert_eq!(
+            bob.hear(),
+            "* name taken or invalid: use 1 to 20 letters, digits, '-' or '_'",
+            "{name:?}"
+        );
     }
     bob.say("hello\n");
     assert_eq!(ada.hear(), "Bo_b2: hello");
+    ada.say("/nick Ada\n/nick \u{141}ucja\n"); // one's own name in other letters, and another one
+    assert_eq!([bob.hear(), bob.hear()], ["* ada is Ada now", "* Ada is \u{141}ucja now"]);
+    bob.say("/nick ada\nfree again\n");
+    assert_eq!([ada.hear(), ada.hear()], ["* Bo_b2 is ada now", "ada: free again"]);
+}
+
+#[test]
+fn letters_that_look_the_same_make_the_same_name() {
+    let server = Server::start(CHAT, &[]);
+    let _paul = Person::named(&server, "paul");
+    let mut other = Person::join(&server);
+    for name in ["paul", "PAUL", "pauI", "pau1"] {
+        other.say(&format!("/nick {name}\n"));
+        other.hear_until("* name taken or invalid: use 1 to 20 letters, digits, '-' or '_'");
+    }
+}
+
+#[test]
+fn text_arrives_whole_however_its_bytes_are_sent() {
+    let server = Server::start(CHAT, &[]);
+    let mut speaker = Person::named(&server, "bit");
+    let mut listener = Person::join(&server);
+    let text = "ż漢🦀 e\u{301} 👍🏽";
+    for byte in format!("{text}\n").bytes() {
+        speaker.0.get_mut().write_all(&[byte]).unwrap();
+        thread::sleep(Duration::from_millis(2)); // mostly each comes alone
+    }
+    listener.hear_until(&format!("bit: {text}"));
+}
+
+#[test]
+fn a_long_line_is_cut_between_characters() {
+    let server = Server::start(CHAT, &[]);
+    let mut listener = Person::join(&server);
+    let mut speaker = Person::named(&server, "long");
+    listener.hear_until(" is long now");
+    for character in ["ż", "漢", "🦀", "e\u{301}", "👍🏽", "🇵🇱"] {
+        for offset in 0..character.len() {
+            let line = "-".repeat(offset) + &character.repeat(2_000);
+            speaker.say(&format!("{line}\nend\n"));
+            let mut heard = String::new();
+            loop {
+                let part = listener.hear();
+                let part = part.strip_prefix("long: ").unwrap();
+                if part == "end" {
+                    break;
+                }
+                assert!(part.trim_start_matches('-').replace(character, "").is_empty(), "{part}");
+                assert!(part.len() <= 4_096);
+                heard.push_str(part);
+            }
+            assert_eq!(heard, line);
+        }
+    }
+}
+
+#[test]
+fn nothing_that_deceives_a_reader_passes() {
+    let server = Server::start(CHAT, &[]);
+    let mut listener = Person::join(&server);
+    let mut speaker = Person::named(&server, "rude");
+    listener.hear_until(" is rude now");
+    for (sent, shown) in [
+        ("\x1b[2Jclear\x07", "[2Jclear"),
+        ("\x1b]0;title\x1b\\", "]0;title\\"),
+        ("\u{9b}31mred", "31mred"),
+        ("good\rbad", "good bad"),
+        ("a\tb\u{b}c\u{c}d\u{85}e\u{2028}f\u{2029}g\u{a0}h", "a b c d e f g h"),
+        ("x\u{202e}cod.exe", "xcod.exe"),
+        ("\u{2066}a\u{2069}\u{200f}b\u{61c}c", "abc"),
+        ("pay\u{200b}p\u{200d}a\u{2060}l\u{feff}\u{ad}", "paypal"),
+        ("h\u{e0061}i\u{fe0f}d\u{e0100}\u{34f}\u{115f}\u{3164}\u{ffa0}", "hid"),
+        ("a\u{e000}b\u{f0000}c\u{ffff}d\u{378}", "a\u{fffd}b\u{fffd}c\u{fffd}d\u{fffd}"),
+        ("b\x08\x7fs\0", "bs"),
+        ("Zażółć שלום 漢字 🦀 e\u{301}", "Zażółć שלום 漢字 🦀 e\u{301}"),
+    ] {
+        speaker.say(&format!("{sent}\n"));
+        assert_eq!(listener.hear(), format!("rude: {shown}"));
+    }
 }
 
 #[test]
@@ -118,7 +236,7 @@ fn a_reader_that_is_too_slow_is_dropped_and_the_others_are_told() {
     let mut listener = Person::join(&server);
     let line = format!("{}\n", "x".repeat(1_000));
     // More than the sockets between them hold, and the listener hears all of it.
-    let speaking = std::thread::spawn(move || {
+    let speaking = thread::spawn(move || {
         for _ in 0..20_000 {
             speaker.say(&line);
         }
@@ -189,8 +307,111 @@ fn a_slow_reader_that_is_borne_with_makes_it_wait_not_spin() {
 }
 
 #[test]
+fn a_stop_passes_on_what_was_said_before_it() {
+    let server = Server::start(CHAT, &[]);
+    let mut listener = Person::join(&server);
+    let mut speaker = Person::named(&server, "last");
+    server.freeze();
+    let many: String = (0..1_000).map(|n| format!("line {n}\n")).collect();
+    speaker.say(&many);
+    let joins = server.connect(); // and is not accepted yet
+    (&joins).write_all(b"me too\n").unwrap();
+    server.signal();
+    server.send(Signal::CONT);
+    let heard = listener.hear_until("* the chat ends");
+    for n in 0..1_000 {
+        assert!(heard.contains(&format!("last: line {n}")), "line {n}");
+    }
+    assert!(heard.iter().any(|line| line.ends_with(": me too")));
+    assert_eq!(listener.hear(), "");
+    let mut joined = Person(BufReader::new(joins));
+    joined.hear_until("* the chat ends");
+    assert!(server.last_line().starts_with("3 joined, 0 of them too slow; 1002 messages"));
+}
+
+#[test]
+fn a_stop_waits_for_slow_readers_and_says_so() {
+    let server = Server::start(CHAT, &["--backlog=100000"]);
+    let mut slow = Person::named(&server, "slow");
+    let mut speaker = Person::join(&server);
+    let line = format!("{}\n", "z".repeat(1_000));
+    for _ in 0..10_000 {
+        speaker.say(&line);
+    }
+    speaker.say("last words\n/nick *\n");
+    speaker.hear_until("* name taken or invalid: use 1 to 20 letters, digits, '-' or '_'");
+    server.signal();
+    speaker.hear_until("* the chat ends");
+    slow.hear_until(": last words");
+    let rest = server.rest();
+    assert!(rest.contains("\nstopping: "), "{rest}");
+}
+
+#[test]
+fn a_reader_that_takes_nothing_holds_a_stop_up_for_a_while_only() {
+    let server = Server::start(CHAT, &["--backlog=100000"]);
+    let _slow = Person::named(&server, "slow");
+    let mut speaker = Person::join(&server);
+    let line = format!("{}\n", "z".repeat(1_000));
+    for _ in 0..10_000 {
+        speaker.say(&line);
+    }
+    speaker.say("/nick *\n");
+    speaker.hear_until("* name taken or invalid: use 1 to 20 letters, digits, '-' or '_'");
+    server.interrupt();
+}
+
+#[test]
+fn the_last_words_before_a_half_close_are_heard_and_answered() {
+    let server = Server::start(CHAT, &[]);
+    let mut listener = Person::join(&server);
+    let mut speaker = Person::join(&server);
+    speaker.say("/nick *\nbye");
+    speaker.0.get_ref().shutdown(Shutdown::Write).unwrap();
+    speaker.hear_until("* name taken or invalid: use 1 to 20 letters, digits, '-' or '_'");
+    let mut rest = String::new();
+    speaker.0.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "");
+    listener.hear_until(": bye");
+    assert!(listener.hear().ends_with(" left"));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_poller_without_room_ends_single_connections() {
+    if !is_on_epoll() || !has("strace") {
+        return;
+    }
+    for error in ["ENOSPC", "ENOMEM"] {
+        for (call, last) in [(3, 3), (4, 4), (5, 5), (3, 4), (3, 6)] {
+            let server = common::every_server::faulty(
+                &PROGRAM,
+                &format!("epoll_ctl:error={error}:when={call}..{last}"),
+            );
+            let served = (0..8).filter(|_| {
+                let mut first = String::new();
+                let _ = BufReader::new(server.connect()).read_line(&mut first);
+                first.starts_with("* welcome: ")
+            });
+            assert!(served.count() >= 4, "{error}, calls {call} to {last}");
+            server.interrupt();
+        }
+    }
+}
+
+#[test]
 fn help_bad_arguments_and_taken_ports_are_said() {
     says_what_is_wrong(CHAT);
-    let output = run(CHAT, &["--backlog", "much"]);
-    assert!(!output.status.success() && String::from_utf8(output.stderr).unwrap().contains("--backlog"));
+    let help = String::from_utf8(run(CHAT, &["--help"]).stdout).unwrap();
+    assert!(help.contains("127.0.0.1:7001") && help.contains("--backlog <KILOBYTES>"), "{help}");
+    for arguments in
+        [&["--backlog", "much"][..], &["--backlog=0"], &["--backlog=-1"], &["--backlog=99999999999999999999"]]
+    {
+        let output = run(CHAT, arguments);
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success(), "{arguments:?}");
+        assert!(text.contains("--backlog") && text.contains("expected a whole number from 1 to"), "{text}");
+    }
+    let output = run(CHAT, &["127.0.0.1:0", "127.0.0.1:0"]);
+    assert!(!output.status.success());
 }

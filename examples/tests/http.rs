@@ -8,11 +8,19 @@ use std::process::Command;
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
+use common::every_server::{Program, every_server};
 use common::{Server, has, run, says_what_is_wrong};
 use socket2::SockRef;
 
 const HTTP: &str = env!("CARGO_BIN_EXE_http");
 const HELLO: &str = "Hello from pollio.\n";
+
+every_server!(Program {
+    path: HTTP,
+    arguments: Vec::new,
+    ask: |mut socket| socket.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap(),
+    is_answered: |socket| assert_eq!(Answer::read(&mut BufReader::new(socket)).body, HELLO.as_bytes()),
+});
 
 fn start(options: &[&str]) -> Server {
     Server::start(HTTP, options)
@@ -112,7 +120,7 @@ fn an_answer_to_head_has_no_body() {
 }
 
 #[test]
-fn the_connection_is_closed_where_the_client_says_so() {
+fn the_connection_is_closed_if_the_client_says_so() {
     let server = start(&[]);
     for request in [
         "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
@@ -128,10 +136,23 @@ fn the_connection_is_closed_where_the_client_says_so() {
     }
 }
 
+/// Sends a request and another one behind it. Only the first one is answered, with this status.
+fn is_refused(server: &Server, request: &[u8], status: u16) {
+    let another = b"GET / HTTP/1.1\r\nHost: not answered\r\n\r\n";
+    let mut reader = ask(server, &[request, another].concat());
+    let answer = Answer::read_head(&mut reader, request.starts_with(b"HEAD"));
+    let shown = String::from_utf8_lossy(request);
+    assert!(answer.status == status && answer.closes(), "{shown:.200?}: {}", answer.head);
+    is_closed(reader);
+}
+
+fn get(lines: &str) -> String {
+    format!("GET / HTTP/1.1\r\nHost: x\r\n{lines}\r\n")
+}
+
 #[test]
-fn what_is_no_plain_request_is_refused_and_the_connection_closed() {
+fn a_malformed_head_is_refused_and_the_connection_closed() {
     let server = start(&[]);
-    let get = |lines: &str| format!("GET / HTTP/1.1\r\nHost: x\r\n{lines}\r\n");
     let many = "X: y\r\n".repeat(100);
     let long = format!("X: {}\r\n", "y".repeat(9_000));
     for (request, status) in [
@@ -139,35 +160,215 @@ fn what_is_no_plain_request_is_refused_and_the_connection_closed() {
         ("\x16\x03\x01\x02\x00\x01".to_owned(), 400), // TLS
         ("GET /\r\n\r\n".to_owned(), 400),
         ("GET / HTTP/2.0\r\n\r\n".to_owned(), 505),
+        ("GET  / HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), 400),
         ("GET / HTTP/1.1\r\n\r\n".to_owned(), 400), // no host
+        ("GET / HTTP/1.1\r\nHost: x y\r\n\r\n".to_owned(), 400),
+        ("GET / HTTP/1.1\r\nHost: x, y\r\n\r\n".to_owned(), 400),
+        ("GET / HTTP/1.1\r\nHost: x/y\r\n\r\n".to_owned(), 400),
+        ("GET / HTTP/1.1\r\nHost: x@y\r\n\r\n".to_owned(), 400),
         (get("Host: y\r\n"), 400),
         (get(" folded: y\r\n"), 400),
+        (get("X: y\r\n folded\r\n"), 400),
+        (get("X: y\r\n\tfolded\r\n"), 400),
         (get("spaced : y\r\n"), 400),
-        (get("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n"), 400),
-        (get("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n"), 400),
-        (get("Content-Length: 5\r\nContent-Length: 6\r\n"), 400),
-        (get("Content-Length: 5, 5\r\n"), 400),
-        (get("Content-Length: +5\r\n"), 400),
-        (get("Content-Length: -5\r\n"), 400),
-        (get("Content-Length: 0x5\r\n"), 400),
-        (get("Content-Length:\r\n"), 400),
-        ("GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned(), 400),
-        (get("Transfer-Encoding: chunked\r\n"), 501),
-        (get("Content-Length: 1048577\r\n"), 413),
-        (get("Content-Length: 99999999999999999999999999999\r\n"), 413),
-        (get("Expect: 100-continue\r\nContent-Length: 1048577\r\n"), 413),
+        (get("no colon\r\n"), 400),
+        (get(": no name\r\n"), 400),
+        (get("X: a\rb\r\n"), 400),
+        (get("X: a\0b\r\n"), 400),
+        (get("X: a\nY: b\r\n"), 400),
+        ("GET / HTTP/1.1\nHost: x\r\n\r\n".to_owned(), 400),
+        ("GET / HTTP/1.1\r\nHost: x\n\n".to_owned(), 400),
+        ("GET / HTTP/1.1\rHost: x\r\r".to_owned(), 400),
         (get("Expect: miracles\r\n"), 417),
+        (get("Expect: 100-continue\r\nExpect: miracles\r\n"), 417),
         (get(&many), 431),
         (get(&long), 431),
         (get(&long).trim_end().to_owned(), 431), // without its end
     ] {
-        let mut reader =
-            ask(&server, [&request[..], "GET / HTTP/1.1\r\nHost: not answered\r\n\r\n"].concat().as_bytes());
-        let answer = Answer::read(&mut reader);
-        assert!(answer.status == status && answer.closes(), "{request:?}: {}", answer.head);
-        is_closed(reader);
+        is_refused(&server, request.as_bytes(), status);
     }
     is_served(&server);
+}
+
+#[test]
+fn a_request_whose_length_two_servers_could_see_differently_is_refused() {
+    let server = start(&[]);
+    for (lines, status) in [
+        ("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", 400),
+        ("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", 400),
+        ("Transfer-Encoding: chunked\r\nContent-Length: 0\r\n", 400),
+        ("Content-Length: 5\r\nContent-Length: 6\r\n", 400),
+        ("Content-Length: 5\r\nContent-Length: 05\r\n", 400),
+        ("Content-Length: 5, 5\r\n", 400),
+        ("Content-Length: 5 5\r\n", 400),
+        ("Content-Length: +5\r\n", 400),
+        ("Content-Length: -5\r\n", 400),
+        ("Content-Length: 0x5\r\n", 400),
+        ("Content-Length: 5.0\r\n", 400),
+        ("Content-Length:\r\n", 400),
+        ("Content-Length : 5\r\n", 400),
+        ("Content-Length\t: 5\r\n", 400),
+        ("Content-Length: 1048577\r\n", 413),
+        ("Content-Length: 18446744073709551616\r\n", 413),
+        ("Content-Length: 99999999999999999999999999999\r\n", 413),
+        ("Expect: 100-continue\r\nContent-Length: 1048577\r\n", 413),
+        ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", 400),
+        ("Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n", 400),
+        ("Transfer-Encoding: identity\r\n", 400),
+        ("Transfer-Encoding: gzip\r\n", 400),
+        ("Transfer-Encoding: chunked, gzip\r\n", 400),
+        ("Transfer-Encoding: chunked, chunked\r\n", 400),
+        ("Transfer-Encoding: chunked, identity\r\n", 400),
+        ("Transfer-Encoding: , chunked\r\n", 400),
+        ("Transfer-Encoding: chunked,\r\n", 400),
+        ("Transfer-Encoding: chunked;q=1\r\n", 400),
+        ("Transfer-Encoding: \"chunked\"\r\n", 400),
+        ("Transfer-Encoding: xchunked\r\n", 400),
+        ("Transfer-Encoding: chunked\x0b\r\n", 400),
+        ("Transfer-Encoding: \x0bchunked\r\n", 400),
+        ("Transfer-Encoding:\r\n", 400),
+        ("Transfer-Encoding : chunked\r\n", 400),
+        ("Transfer-Encoding:\r\n chunked\r\n", 400),
+        ("Transfer-Encoding: gzip, chunked\r\n", 501), // the end is known, the coding is not
+    ] {
+        is_refused(&server, get(lines).as_bytes(), status);
+    }
+    is_refused(&server, b"POST /echo HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400);
+    is_served(&server);
+}
+
+/// Returns a request whose chunked body is sent as it is written here.
+fn chunked(body: &str) -> String {
+    format!("POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n{body}")
+}
+
+#[test]
+fn a_chunked_body_is_read_and_the_next_request_follows_it() {
+    let server = start(&[]);
+    let ones: String = "1\r\nx\r\n".repeat(2_000) + "0\r\n\r\n";
+    let large = format!("100000\r\n{}\r\n0\r\n\r\n", "y".repeat(1 << 20));
+    let extension = format!("3;{}\r\nabc\r\n0\r\n\r\n", "z".repeat(8_000));
+    let mut all = Vec::new();
+    let mut bodies = Vec::new();
+    for (sent, body) in [
+        ("0\r\n\r\n", ""),
+        ("5\r\nhello\r\n0\r\n\r\n", "hello"),
+        ("3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n", "hello"),
+        ("a\r\n0123456789\r\nA\r\n0123456789\r\n0\r\n\r\n", "01234567890123456789"),
+        ("0005\r\nhello\r\n000\r\n\r\n", "hello"),
+        ("00000000000000000000000000000005\r\nhello\r\n0\r\n\r\n", "hello"),
+        ("5;a\r\nhello\r\n0;b=c;d=\"e\"\r\n\r\n", "hello"),
+        ("5 ; a = \"b;c\\\"d\"\r\nhello\r\n0\r\n\r\n", "hello"),
+        ("5\t;a\r\nhello\r\n0\r\n\r\n", "hello"),
+        ("2\r\n\r\n\r\n0\r\n\r\n", "\r\n"),
+        ("7\r\n0\r\n\r\nGE\r\n0\r\n\r\n", "0\r\n\r\nGE"),
+        ("5\r\nhello\r\n0\r\nTrailer: x\r\nContent-Length: 7\r\nTransfer-Encoding: y\r\n\r\n", "hello"),
+        (&ones, &"x".repeat(2_000)),
+        (&large, &"y".repeat(1 << 20)),
+        (&extension, "abc"),
+    ] {
+        let request = chunked(sent);
+        let mut reader = ask(&server, request.as_bytes());
+        let answer = Answer::read(&mut reader);
+        assert!(answer.status == 200 && answer.body == body.as_bytes(), "{sent:.100?}: {}", answer.head);
+        if request.len() < 1_000 {
+            all.extend_from_slice(request.as_bytes());
+            bodies.push(body.to_owned());
+        }
+    }
+    // A coding's name may be written in any case, and any method may have a body.
+    let request = "GET / HTTP/1.1\r\nHost: x\r\ntransfer-encoding: \tChunKed \r\n\r\n3\r\nabc\r\n0\r\n\r\n";
+    assert_eq!(Answer::read(&mut ask(&server, request.as_bytes())).body, HELLO.as_bytes());
+
+    let mut reader = ask(&server, &all);
+    for body in &bodies {
+        assert_eq!(Answer::read(&mut reader).body, body.as_bytes(), "all in one write");
+    }
+    let socket = server.connect();
+    socket.set_nodelay(true).unwrap();
+    scope(|scope| {
+        scope.spawn(|| all.iter().for_each(|byte| (&socket).write_all(&[*byte]).unwrap()));
+        let mut reader = BufReader::new(&socket);
+        for body in &bodies {
+            assert_eq!(Answer::read(&mut reader).body, body.as_bytes(), "byte by byte");
+        }
+    });
+}
+
+#[test]
+fn a_malformed_chunked_body_is_refused() {
+    let server = start(&[]);
+    for body in [
+        "\r\nhello\r\n0\r\n\r\n",
+        "g\r\nhello\r\n0\r\n\r\n",
+        "0x5\r\nhello\r\n0\r\n\r\n",
+        "+5\r\nhello\r\n0\r\n\r\n",
+        "-5\r\nhello\r\n0\r\n\r\n",
+        " 5\r\nhello\r\n0\r\n\r\n",
+        "5 \r\nhello\r\n0\r\n\r\n",
+        "5 5\r\nhello\r\n0\r\n\r\n",
+        "5_0\r\nhello\r\n0\r\n\r\n",
+        ";a\r\nhello\r\n0\r\n\r\n",
+        "5,a\r\nhello\r\n0\r\n\r\n",
+        "5\nhello\r\n0\r\n\r\n",
+        "5\rhello\r\n0\r\n\r\n",
+        "5\r\r\nhello\r\n0\r\n\r\n",
+        "5;a\nb\r\nhello\r\n0\r\n\r\n",
+        "5;a\rb\r\nhello\r\n0\r\n\r\n",
+        "5;a\0\r\nhello\r\n0\r\n\r\n",
+        "5\r\nhello0\r\n\r\n",
+        "5\r\nhello\n0\r\n\r\n",
+        "5\r\nhello\r0\r\n\r\n",
+        "5\r\nhello!\r\n0\r\n\r\n",
+        "6\r\nhello\r\n0\r\n\r\n",
+        "5\r\nhello\r\n0\r\nspaced : x\r\n\r\n",
+        "5\r\nhello\r\n0\r\nno colon\r\n\r\n",
+        "5\r\nhello\r\n0\r\nX: y\r\n folded\r\n\r\n",
+        "5\r\nhello\r\n0\r\nX: y\n\r\n",
+        "5\r\nhello\r\n0\r\nX: y\r\n\n",
+        "5\r\nhello\r\n0\r\n\n",
+        "5\r\nhello\r\n0\r\nX: a\rb\r\n\r\n",
+    ] {
+        is_refused(&server, chunked(body).as_bytes(), 400);
+    }
+    is_served(&server);
+}
+
+#[test]
+fn a_chunked_body_has_limits_too() {
+    let server = start(&["--body", "1000", "--head", "500"]);
+    let full = format!("1f4\r\n{0}\r\n1f4\r\n{0}\r\n", "x".repeat(500));
+    let answer = Answer::read(&mut ask(&server, chunked(&format!("{full}0\r\n\r\n")).as_bytes()));
+    assert!(answer.status == 200 && answer.body.len() == 1_000);
+    let extensions = format!("1;{}\r\nx\r\n", "y".repeat(100)).repeat(6);
+    for (body, status) in [
+        ("3e9\r\n".to_owned(), 413), // the size alone, because nothing has to be sent to see it
+        (format!("{full}1\r\n"), 413),
+        ("7fffffffffffffff\r\n".to_owned(), 413),
+        ("ffffffffffffffff\r\n".to_owned(), 413),
+        ("10000000000000005\r\nhello\r\n0\r\n\r\n".to_owned(), 413), // 2^64 + 5
+        (format!("{}5\r\nhello\r\n0\r\n\r\n", "0".repeat(600)), 413),
+        (format!("5;{}\r\n", "x".repeat(600)), 413),
+        (format!("5;{}", "x".repeat(600)), 413), // without its end
+        (extensions, 413),
+        (format!("0\r\nX: {}\r\n\r\n", "y".repeat(600)), 431),
+        (format!("0\r\nX: {}", "y".repeat(600)), 431),
+        (format!("0\r\n{}\r\n", "X: y\r\n".repeat(80)), 431),
+    ] {
+        is_refused(&server, chunked(&body).as_bytes(), status);
+    }
+    is_served(&server);
+}
+
+#[test]
+fn the_refusal_of_a_head_request_has_no_body_either() {
+    let server = start(&[]);
+    for (request, status) in [
+        ("HEAD / HTTP/1.1\r\nHost: x\r\nContent-Length: x\r\n\r\n", 400),
+        ("HEAD / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", 400),
+    ] {
+        is_refused(&server, request.as_bytes(), status);
+    }
 }
 
 #[test]
@@ -175,7 +376,7 @@ fn a_refused_body_does_not_cost_the_client_its_answer() {
     let server = start(&["--body", "1000"]);
     let mut reader = BufReader::new(server.connect());
     let body = vec![0; 300_000];
-    // All of it may be sent, for the connection is not reset while it comes.
+    // The client can send all of it, because the server does not reset the connection meanwhile.
     reader.get_mut().write_all(&post(&body)).unwrap();
     let answer = Answer::read(&mut reader);
     assert!(answer.status == 413 && answer.closes());
@@ -183,7 +384,7 @@ fn a_refused_body_does_not_cost_the_client_its_answer() {
 }
 
 #[test]
-fn a_body_that_waits_for_leave_gets_it_only_where_it_is_wanted() {
+fn a_client_gets_100_continue_only_if_its_body_is_wanted() {
     let server = start(&[]);
     let head = "HTTP/1.1\r\nHost: x\r\nExpect: 100-Continue\r\nContent-Length: 5\r\n\r\n";
     let mut reader = ask(&server, format!("POST /echo {head}").as_bytes());
@@ -199,7 +400,16 @@ fn a_body_that_waits_for_leave_gets_it_only_where_it_is_wanted() {
     assert!(answer.status == 404 && answer.closes());
     is_closed(reader);
 
-    let old = head.replace("1.1", "1.0");
+    let head = "HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let mut reader = ask(&server, format!("POST /echo {head}").as_bytes());
+    assert_eq!(Answer::read(&mut reader).status, 100, "the body's length is not known yet");
+    reader.get_mut().write_all(b"5\r\nhello\r\n0\r\n\r\n").unwrap();
+    assert_eq!(Answer::read(&mut reader).body, b"hello");
+
+    reader.get_mut().write_all(b"GET / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n\r\n").unwrap();
+    assert_eq!(Answer::read(&mut reader).status, 200, "there is no body to wait for");
+
+    let old = "HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n";
     let mut reader = ask(&server, format!("POST /echo {old}").as_bytes());
     reader.get_mut().write_all(b"hello").unwrap();
     assert_eq!(Answer::read(&mut reader).status, 200, "HTTP/1.0 knows no 100");
@@ -270,15 +480,15 @@ fn a_client_that_does_not_read_is_not_read_from() {
 }
 
 #[test]
-fn who_takes_too_long_is_closed_and_told_so_only_within_a_request() {
+fn a_client_that_takes_too_long_is_closed_and_gets_408_only_within_a_request() {
     let server = start(&["--idle", "1"]);
+    let start = Instant::now();
     let idle = server.connect();
     let used = ask(&server, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
     let half_a_head = ask(&server, b"GET / HTTP/1.1\r\nHo");
     let half_a_body = ask(&server, b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhel");
-    let start = Instant::now();
     is_closed(idle);
-    assert!(start.elapsed() > Duration::from_millis(500), "closed before its time");
+    assert!(start.elapsed() >= Duration::from_secs(1), "closed before its time");
     let mut used = used;
     assert_eq!(Answer::read(&mut used).status, 200);
     is_closed(used);
@@ -293,7 +503,7 @@ fn who_takes_too_long_is_closed_and_told_so_only_within_a_request() {
 }
 
 #[test]
-fn a_byte_now_and_then_does_not_hold_a_connection() {
+fn a_byte_now_and_then_does_not_keep_a_connection_open() {
     let server = start(&["--idle", "1"]);
     let slow = server.connect();
     scope(|scope| {
@@ -313,14 +523,14 @@ fn a_byte_now_and_then_does_not_hold_a_connection() {
 
 #[test]
 fn a_client_that_takes_its_time_to_read_is_served_while_it_reads() {
-    let server = start(&["--idle", "2"]);
+    let server = start(&["--idle", "4"]);
     let body = vec![7; 1024 * 1024];
     let slow = server.connect();
     SockRef::from(&slow).set_recv_buffer_size(64 * 1024).unwrap();
     scope(|scope| {
-        scope.spawn(|| (0..12).for_each(|_| (&slow).write_all(&post(&body)).unwrap()));
+        scope.spawn(|| (0..24).for_each(|_| (&slow).write_all(&post(&body)).unwrap()));
         let mut reader = BufReader::new(&slow);
-        for _ in 0..12 {
+        for _ in 0..24 {
             assert!(Answer::read(&mut reader).body == body);
             sleep(Duration::from_millis(300));
         }
@@ -339,13 +549,14 @@ fn resets_and_thousands_of_connects_leave_it_serving() {
     }
     is_served(&server);
     let last = server.interrupt();
-    // Elsewhere a connection that was reset before it was accepted is not counted.
-    assert!(!cfg!(target_os = "linux") || last.starts_with("served 2001 connections"), "{last}");
+    // macOS does not hand out a connection that was reset before it was accepted.
+    let served: u32 = last.split(' ').nth(1).unwrap().parse().unwrap();
+    assert!((1_001..=2_001).contains(&served), "{last}");
 }
 
 #[test]
 #[cfg(target_os = "linux")]
-fn out_of_fds_it_does_not_spin_and_serves_when_one_is_free() {
+fn out_of_descriptors_it_does_not_spin_and_serves_when_one_is_free() {
     let server = start(&["--idle", "60"]);
     server.limit_fds(24);
     let mut sockets: Vec<TcpStream> = (0..40).map(|_| server.connect()).collect();
@@ -357,7 +568,7 @@ fn out_of_fds_it_does_not_spin_and_serves_when_one_is_free() {
 }
 
 #[test]
-fn who_comes_when_it_is_full_is_served_when_one_has_left() {
+fn a_client_of_a_full_server_is_served_when_another_one_leaves() {
     let server = start(&["--connections", "2", "--idle", "60"]);
     let held = [server.connect(), server.connect()];
     let mut waiting = ask(&server, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
@@ -381,7 +592,7 @@ fn connections_that_are_kept_cost_no_time() {
 }
 
 #[test]
-fn asked_to_stop_it_finishes_what_is_under_way() {
+fn a_stop_finishes_what_is_under_way() {
     let server = start(&["--idle", "60"]);
     let idle = server.connect();
     let mut used = ask(&server, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
@@ -399,7 +610,7 @@ fn asked_to_stop_it_finishes_what_is_under_way() {
     assert!(answer.body == b"hello" && answer.closes());
     assert!(Answer::read(&mut unread).body == vec![3; 1024 * 1024]);
     drop(unread);
-    // Nor is `half`, which stays open, waited for as long as one that may still say something.
+    // `half` stays open. The server waits for it, but not as long as for a client that may still send a request.
     let last = server.last_line();
     assert!(last.starts_with("served 5 connections") && last.contains("answered 4 requests"), "{last}");
     assert!(start.elapsed() < Duration::from_secs(30));
@@ -407,7 +618,7 @@ fn asked_to_stop_it_finishes_what_is_under_way() {
 }
 
 #[test]
-fn who_does_not_read_holds_it_only_as_long_as_an_idle_one() {
+fn a_stop_waits_for_a_client_that_does_not_read_only_until_its_deadline() {
     let server = start(&["--idle", "1"]);
     let slow = server.connect();
     scope(|scope| {
@@ -420,23 +631,38 @@ fn who_does_not_read_holds_it_only_as_long_as_an_idle_one() {
 }
 
 #[test]
-fn bad_arguments_and_taken_ports_are_said_so() {
+fn bad_options_and_taken_ports_are_errors() {
     says_what_is_wrong(HTTP);
-    for arguments in [["--idle", "0"], ["--idle", "soon"], ["--connections", "0"], ["--body", "-1"]] {
-        let output = run(HTTP, &arguments);
-        assert!(!output.status.success());
-        assert!(String::from_utf8(output.stderr).unwrap().contains("cannot parse"), "{arguments:?}");
+    for arguments in [
+        &["--idle", "0"][..],
+        &["--idle", "soon"],
+        &["--idle=1.5"],
+        &["--connections", "0"],
+        &["--connections=-1"],
+        &["--connections", "-1"],
+        &["--head=0"],
+        &["--body=much"],
+        &["--body=99999999999999999999"],
+    ] {
+        let output = run(HTTP, arguments);
+        assert!(!output.status.success(), "{arguments:?}");
+        let option = arguments[0].split('=').next().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains(option) && said.contains("expected a whole number"), "{arguments:?}: {said}");
     }
+    let help = String::from_utf8(run(HTTP, &["--help"]).stdout).unwrap();
+    assert!(help.contains("127.0.0.1:8000"), "{help}");
 }
 
 #[test]
-fn wrk_sees_no_error() {
+fn wrk_reports_no_error() {
     if !has("wrk") {
         return;
     }
     let server = start(&[]);
     let url = format!("http://{}/", server.address);
-    let output = Command::new("wrk").args(["-t2", "-c200", "-d2s", &url]).output().unwrap();
+    let output =
+        Command::new("wrk").args(["-t2", "-c200", "-d2s", "--timeout", "60s", &url]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success() && text.contains("Requests/sec"), "{text}");
     assert!(!text.contains("Socket errors") && !text.contains("Non-2xx"), "{text}");
@@ -457,10 +683,7 @@ fn curl_gets_what_it_asks_for() {
         (vec!["--http1.0", &root], format!("{HELLO}200")),
         (vec!["--http2", &root], format!("{HELLO}200")), // offers an upgrade
         (vec!["--data", &body, "--header", expect, &echo], format!("{body}200")),
-        (
-            vec!["--data", "x", "--header", "Transfer-Encoding: chunked", &echo],
-            "501 Not Implemented\n501".to_owned(),
-        ),
+        (vec!["--data", &body, "--header", "Transfer-Encoding: chunked", &echo], format!("{body}200")),
         (vec!["--request", "OPTIONS", &root], "405".to_owned()),
         (vec!["--request", "GET", "--data", "x", &root], format!("{HELLO}200")),
         (vec!["--path-as-is", "--url", &format!("{root}../../etc/passwd")], "Nothing here.\n404".to_owned()),
@@ -470,7 +693,7 @@ fn curl_gets_what_it_asks_for() {
                 "--silent",
                 "--show-error",
                 "--max-time",
-                "20",
+                "60",
                 "--noproxy",
                 "*",
                 "--write-out",

@@ -60,7 +60,8 @@ pub enum Outcome {
 /// # Errors
 ///
 /// Returns the errors of `wait_once`, except `Interrupted`.
-#[inline]
+// Without `inline(always)`, each wait of a program that waits in several places takes 60 to 90 more instructions.
+#[inline(always)]
 pub fn wait_until_deadline(
     timeout: Option<Duration>,
     longest_call: Duration,

@@ -133,7 +133,7 @@ fn a_capacity_is_1_to_20_000() {
 }
 
 #[test]
-fn the_wakers_user_data_is_that_of_fd_minus_1_in_role_0() {
+fn the_wakers_user_data_is_that_of_fd_minus_1_and_tag_0() {
     assert_eq!(WAKER_USER_DATA, 0x0000_00ff_ffff_ff00);
     assert_eq!(WAKER_USER_DATA, EventObject::new(-1, 0u8).encode());
     assert_eq!(EventObject::<EventKind>::decode(WAKER_USER_DATA), None);

@@ -1,4 +1,4 @@
-//! The conformance suite on epoll.
+//! The conformance suite.
 
 use pollio_conformance::{Backend, Kernel};
 use pollio_core::Tag;
@@ -13,17 +13,17 @@ impl Backend for Epoll {
 pollio_conformance::suite!(Epoll);
 pollio_conformance::epoll_suite!(Epoll);
 
-/// Compiles only where the poller is `Send` and is not `Sync`: if it were, `_` could be either type.
+/// Compiles only if the poller is `Send` and not `Sync`. If it were `Sync`, `_` could stand for two types.
 #[test]
-fn a_poller_is_sent_and_not_shared() {
-    trait Shared<Marker> {
+fn a_poller_is_send_and_not_sync() {
+    trait NotSync<Marker> {
         fn call() {}
     }
     struct IsSync;
-    impl<T> Shared<()> for T {}
-    impl<T: Sync> Shared<IsSync> for T {}
-    <crate::EpollPoller as Shared<_>>::call();
+    impl<T> NotSync<()> for T {}
+    impl<T: Sync> NotSync<IsSync> for T {}
+    <crate::EpollPoller as NotSync<_>>::call();
 
-    fn sent<T: Send>() {}
-    sent::<crate::EpollPoller>();
+    fn is_send<T: Send>() {}
+    is_send::<crate::EpollPoller>();
 }

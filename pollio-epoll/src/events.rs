@@ -1,4 +1,4 @@
-//! Between pollio's words and the kernel's: interest to epoll bits, epoll bits to readiness.
+//! Translates interest to epoll bits, and the kernel's epoll bits to readiness.
 
 use pollio_core::{Interest, Readiness};
 
@@ -7,13 +7,13 @@ use crate::sys;
 #[cfg(test)]
 mod tests;
 
-/// The epoll bits that ask for `interest`. EPOLLHUP and EPOLLERR come unasked (epoll_ctl(2)).
+/// Returns the epoll bits that ask for `interest`. The kernel always adds EPOLLHUP and EPOLLERR (epoll_ctl(2)).
 #[inline]
 pub(crate) fn to_bits(interest: Interest) -> u32 {
     let mut bits = 0;
     if interest.is_read() {
         bits |= sys::EPOLLIN;
-        // Not with writing alone: it stays set, and would spin where nobody reads.
+        // Not for writing alone: EPOLLRDHUP stays set after a half-close, so each wait would return at once.
         bits |= sys::EPOLLRDHUP;
     }
     if interest.is_write() {
@@ -55,7 +55,7 @@ pub(crate) fn readiness(bits: u32) -> Readiness {
     readiness
 }
 
-/// Kept out of the loop over events, because data is more common than an end or an error.
+/// Translates the rare bits. This stays out of the loop over events, because data is more common.
 #[cold]
 fn end_or_error(bits: i32) -> Readiness {
     let mut readiness = Readiness::READABLE;

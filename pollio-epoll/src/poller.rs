@@ -31,7 +31,7 @@ const LONGEST_CALL: Duration = Duration::from_millis(i32::MAX as u64);
 const NANOS_PER_MILLI: u32 = 1_000_000;
 
 impl EpollPoller {
-    /// Creates a poller of [`EventKind`]: see [`Poller::new`]. For other roles, write `EpollPoller::<Role>::new()`.
+    /// Creates a poller of [`EventKind`]: see [`Poller::new`]. For other kinds, write `EpollPoller::<Role>::new()`.
     ///
     /// # Errors
     ///
@@ -40,7 +40,7 @@ impl EpollPoller {
         <Self as Poller>::new()
     }
 
-    /// Creates a poller of [`EventKind`]: see [`Poller::with_capacity`]. For other roles, write
+    /// Creates a poller of [`EventKind`]: see [`Poller::with_capacity`]. For other kinds, write
     /// `EpollPoller::<Role>::with_capacity(n)`.
     ///
     /// # Errors
@@ -142,7 +142,8 @@ impl<K: Tag> EpollPoller<K> {
                 result => return result,
             }
         }
-        let rounded_up = timeout.as_nanos().div_ceil(u128::from(NANOS_PER_MILLI));
+        let rounded_up =
+            1_000 * timeout.as_secs() + u64::from(timeout.subsec_nanos().div_ceil(NANOS_PER_MILLI));
         sys::epoll_wait(&self.registrar.epoll, &mut self.events, rounded_up as i32)
     }
 
@@ -152,7 +153,7 @@ impl<K: Tag> EpollPoller<K> {
         sys::fill(events, self.events.ready(), |event| self.decode(event));
     }
 
-    /// Returns `None` if the user data is the waker's, or stands for no role of `K`. No registration has a negative fd.
+    /// Returns `None` if the user data is the waker's, or stands for no kind of `K`. No registration has a negative fd.
     #[inline]
     fn decode(&self, event: sys::Event) -> Option<EventObject<K>> {
         match EventObject::decode(event.user_data()) {

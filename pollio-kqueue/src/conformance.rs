@@ -1,4 +1,4 @@
-//! The conformance suite on kqueue: on macOS the system's own, on Linux the emulation.
+//! The conformance suite. On macOS it runs on the system's kqueue, and on Linux on the emulation.
 
 use pollio_conformance::{Backend, Kernel};
 use pollio_core::Tag;
@@ -12,17 +12,17 @@ impl Backend for Kqueue {
 
 pollio_conformance::suite!(Kqueue);
 
-/// Compiles only where the poller is `Send` and is not `Sync`: if it were, `_` could be either type.
+/// Compiles only if the poller is `Send` and not `Sync`. If it were `Sync`, `_` could stand for two types.
 #[test]
-fn a_poller_is_sent_and_not_shared() {
-    trait Shared<Marker> {
+fn a_poller_is_send_and_not_sync() {
+    trait NotSync<Marker> {
         fn call() {}
     }
     struct IsSync;
-    impl<T> Shared<()> for T {}
-    impl<T: Sync> Shared<IsSync> for T {}
-    <crate::KqueuePoller as Shared<_>>::call();
+    impl<T> NotSync<()> for T {}
+    impl<T: Sync> NotSync<IsSync> for T {}
+    <crate::KqueuePoller as NotSync<_>>::call();
 
-    fn sent<T: Send>() {}
-    sent::<crate::KqueuePoller>();
+    fn is_send<T: Send>() {}
+    is_send::<crate::KqueuePoller>();
 }

@@ -30,7 +30,7 @@ pub struct KqueuePoller<K = EventKind> {
 const LONGEST_CALL: Duration = Duration::from_secs(100_000_000);
 
 impl KqueuePoller {
-    /// Creates a poller of [`EventKind`]: see [`Poller::new`]. For other roles, write `KqueuePoller::<Role>::new()`.
+    /// Creates a poller of [`EventKind`]: see [`Poller::new`]. For other kinds, write `KqueuePoller::<Role>::new()`.
     ///
     /// # Errors
     ///
@@ -39,7 +39,7 @@ impl KqueuePoller {
         <Self as Poller>::new()
     }
 
-    /// Creates a poller of [`EventKind`]: see [`Poller::with_capacity`]. For other roles, write
+    /// Creates a poller of [`EventKind`]: see [`Poller::with_capacity`]. For other kinds, write
     /// `KqueuePoller::<Role>::with_capacity(n)`.
     ///
     /// # Errors
@@ -141,7 +141,7 @@ impl<K: Tag> KqueuePoller<K> {
         }
     }
 
-    /// Decodes the batch into `events`. User data that stands for no role of `K` gives no event.
+    /// Decodes the batch into `events`. User data that stands for no kind of `K` gives no event.
     fn deliver(&mut self, events: &mut Vec<EventObject<K>>) {
         events.reserve(self.batch.len());
         for object in self.batch.drain(..) {

@@ -122,7 +122,7 @@ pub(crate) fn kevent_wait(
     timeout: Option<Duration>,
 ) -> io::Result<()> {
     let timeout = timeout.map(|timeout| timespec {
-        tv_sec: libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_sec: i32::try_from(timeout.as_secs()).unwrap_or(i32::MAX).into(),
         tv_nsec: timeout.subsec_nanos() as libc::c_long,
     });
     let timeout = timeout.as_ref().map_or(ptr::null(), ptr::from_ref);

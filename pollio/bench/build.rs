@@ -1,4 +1,4 @@
-//! Keeps the compiler's version, which figures are printed with.
+//! Stores the version of the compiler, which the reports name.
 
 use std::process::Command;
 

@@ -1,61 +1,58 @@
-//! A chat for terminals: what one says, all others read.
+//! A chat for terminals: everyone reads what the others write.
 //!
-//! It shows one message in many queues without a copy each, room to write watched only while there is something to
-//! write, a reader that is too slow dropped, and events of those who left earlier in the same batch.
+//! It shows one message in many queues without a copy for each, and room to write that is watched only while something
+//! waits for it. It drops readers that are too slow, and makes text from strangers safe to show.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
+use std::fmt;
 use std::io::{self, Read, Write};
+use std::mem;
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::AsRawFd;
 use std::process::ExitCode;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
-use examples::{Acceptor, Bytes, LiveLine, Stop, exit_code, unless_it_blocks};
-use lexopt::prelude::*;
+use clap::Parser;
+use examples::acceptor::Acceptor;
+use examples::connections::Connections;
+use examples::options;
+use examples::output::{Bytes, Output, exit_code};
+use examples::signals::Stop;
+use examples::sockets::{if_ready, notice_dead_peers};
+use examples::text::{Lines, Name};
 use pollio::{EventKind, EventObject, Interest, OsPoller, Poller};
 
-const HELP: &str = "\
-A chat for terminals, on pollio: what one says, all others read.
-
-Usage: chat [ADDRESS] [--backlog KILOBYTES]
-
-  ADDRESS         where to listen, 127.0.0.1:7001 unless given; port 0 takes a free one
-  --backlog       how much may wait for a slow reader, 256 unless given
-  -h, --help      this text";
-
-/// The longest line: what is longer counts as several.
-const LINE: usize = 4_096;
-
-fn main() -> ExitCode {
-    exit_code("chat", run())
+/// A chat for terminals, on pollio
+#[derive(Parser)]
+#[command(name = "chat")]
+struct Options {
+    /// Where to listen. Port 0 takes a free one
+    #[arg(value_parser = options::address, default_value = "127.0.0.1:7001")]
+    address: String,
+    /// How much may wait for a slow reader before it is dropped
+    #[arg(long, value_name = "KILOBYTES", value_parser = options::number(1..=1_000_000usize), default_value = "256")]
+    backlog: usize,
 }
 
-fn run() -> Result<(), String> {
-    let (mut address, mut backlog) = ("127.0.0.1:7001".to_owned(), 256usize);
-    let mut arguments = lexopt::Parser::from_env();
-    while let Some(argument) = arguments.next().map_err(|error| error.to_string())? {
-        match argument {
-            Short('h') | Long("help") => {
-                println!("{HELP}");
-                return Ok(());
-            }
-            Long("backlog") => {
-                let value = arguments.value().and_then(|value| value.parse());
-                backlog = value.map_err(|error| format!("--backlog: {error}"))?;
-            }
-            Value(value) => address = value.string().map_err(|error| error.to_string())?,
-            other => return Err(format!("{}\n\n{HELP}", other.unexpected())),
-        }
-    }
-    let acceptor = Acceptor::bind(&address, EventKind::Server)?;
-    let fails = |error: io::Error| format!("stopped by an error: {error}");
-    let mut chat = Chat::new(acceptor, backlog.saturating_mul(1_024)).map_err(fails)?;
-    let address = chat.acceptor.address().map_err(fails)?;
-    println!("chat on {address}");
-    println!("join it:  nc {} {}      stop it: Ctrl-C", address.ip(), address.port());
-    chat.serve().map_err(fails)?;
-    let Chat { joined, messages, slow, bytes, .. } = chat;
-    println!("{joined} joined, {slow} of them too slow; {messages} messages, {} sent", Bytes(bytes));
+/// How much is read at a time.
+const BUFFER: usize = 16 * 1_024;
+
+/// How long a stopped chat waits for its readers.
+const GRACE: Duration = Duration::from_secs(5);
+
+fn main() -> ExitCode {
+    exit_code("chat", run(&Options::parse()))
+}
+
+fn run(options: &Options) -> anyhow::Result<()> {
+    let mut chat = Chat::new(options)?;
+    let address = chat.acceptor.address();
+    let mut output = Output::start()?;
+    output.line(format_args!("chat on {address}"));
+    output.line(format_args!("join it:  nc {} {}      stop it: Ctrl-C", address.ip(), address.port()));
+    chat.serve(&mut output)?;
+    output.line(&chat.totals);
     Ok(())
 }
 
@@ -63,236 +60,331 @@ struct Chat {
     poller: OsPoller,
     stop: Stop,
     acceptor: Acceptor<EventKind>,
-    people: HashMap<RawFd, Person>,
-    /// Those who are to go, and why. They are not removed where that is found out: somebody is being told something
-    /// just then.
-    leaving: Vec<(RawFd, Why)>,
-    /// How much may wait for one of them.
+    people: Connections<Person>,
+    /// Those who have to go, and why. They are removed after the event, not while somebody is being told something.
+    leaving: Vec<(u32, Why)>,
+    /// How many bytes may wait for one person.
     backlog: usize,
-    generation: u32,
-    joined: u64,
-    messages: u64,
-    slow: u64,
-    bytes: u64,
+    events: Vec<EventObject>,
+    buffer: Vec<u8>,
+    totals: Totals,
 }
 
-struct Person {
-    socket: TcpStream,
-    name: String,
-    /// The start of a line whose end has not come.
-    line: Vec<u8>,
-    /// What there was no room for; everybody's queue holds the same message.
-    unsent: VecDeque<Rc<[u8]>>,
-    /// How much of the first of them is sent.
-    sent: usize,
-    /// How much is unsent.
-    backlog: usize,
-    interest: Interest,
-    generation: u32,
+#[derive(Default)]
+struct Totals {
+    joined: u64,
+    slow: u64,
+    messages: u64,
+    bytes: u64,
 }
 
 #[derive(Clone, Copy, PartialEq)]
 enum Why {
     Left,
     TooSlow,
+    ChatEnds,
 }
 
 impl Chat {
-    fn new(mut acceptor: Acceptor<EventKind>, backlog: usize) -> io::Result<Self> {
+    fn new(options: &Options) -> anyhow::Result<Self> {
         let poller = OsPoller::new()?;
+        let stop = Stop::on_signals(poller.waker()?)?;
+        let mut acceptor = Acceptor::bind(&options.address, EventKind::Server)?;
         acceptor.watch(&poller)?;
-        let stop = Stop::on_interrupt(poller.waker()?)?;
-        let (people, leaving) = (HashMap::new(), Vec::new());
-        let (generation, joined, messages, slow, bytes) = (0, 0, 0, 0, 0);
         Ok(Chat {
             poller,
             stop,
             acceptor,
-            people,
-            leaving,
-            backlog,
-            generation,
-            joined,
-            messages,
-            slow,
-            bytes,
+            people: Connections::default(),
+            leaving: Vec::new(),
+            backlog: options.backlog * 1_024,
+            events: Vec::new(),
+            buffer: vec![0; BUFFER],
+            totals: Totals::default(),
         })
     }
 
-    fn serve(&mut self) -> io::Result<()> {
-        let mut line = LiveLine::default();
-        let mut events = Vec::new();
+    /// Serves until it is asked to stop.
+    fn serve(&mut self, output: &mut Output) -> io::Result<()> {
         while !self.stop.is_requested() {
-            self.poller.wait_into(&mut events, Some(line.due_in()))?;
-            for event in &events {
-                match event.kind {
-                    EventKind::Server => {
-                        while let Some((socket, address)) = self.acceptor.accept(&self.poller)? {
-                            self.join(socket, address)?;
-                        }
-                    }
-                    EventKind::Client => self.listen_to(event),
-                }
-                self.let_go()?;
-            }
-            self.acceptor.retry(&self.poller)?;
-            let (people, messages, bytes) = (self.people.len(), self.messages, Bytes(self.bytes));
-            line.show(|| format!("{people} people, {messages} messages, {bytes} sent"));
+            self.wait_and_serve(output.due_in())?;
+            let (people, messages, bytes) =
+                (self.people.len(), self.totals.messages, Bytes(self.totals.bytes));
+            output.status(|| format!("{people} people, {messages} messages, {bytes} sent"));
         }
-        line.end();
-        Ok(())
+        self.finish(output)
     }
 
-    fn join(&mut self, socket: TcpStream, address: SocketAddr) -> io::Result<()> {
-        let (fd, name) = (socket.as_raw_fd(), address.to_string());
-        self.generation = self.generation.wrapping_add(1);
-        let (generation, interest) = (self.generation, Interest::READ);
-        self.poller.add_with(EventObject::client(fd).with_generation(generation), interest)?;
-        self.joined += 1;
-        self.tell_all_but(fd, &format!("* {name} joined"));
-        let (line, unsent, sent, backlog) = (Vec::new(), VecDeque::new(), 0, 0);
-        let person = Person { socket, name, line, unsent, sent, backlog, interest, generation };
-        let welcome = format!("* welcome: {} others are here; '/nick NAME' names you", self.people.len());
-        self.people.insert(fd, person);
-        self.tell(fd, &message(&welcome));
-        Ok(())
+    /// Passes on everything that has arrived by now, and sends everyone what waits for them.
+    fn finish(&mut self, output: &Output) -> io::Result<()> {
+        let end = Instant::now() + GRACE;
+        let mut is_announced = false;
+        loop {
+            self.accept()?;
+            for generation in self.people.generations() {
+                while self.listen_to(generation) && Instant::now() < end {}
+            }
+            if self.acceptor.is_drained() {
+                self.acceptor.close(&self.poller)?;
+            }
+            self.say_goodbye()?;
+            let left = end.saturating_duration_since(Instant::now());
+            let is_done = self.people.is_empty() && !self.acceptor.is_open();
+            if is_done || left.is_zero() {
+                return Ok(());
+            }
+            if !is_announced {
+                is_announced = true;
+                output.line(format_args!(
+                    "stopping: {} people have to read what was said, for at most {} s; Ctrl-C ends it at once",
+                    self.people.len(),
+                    GRACE.as_secs()
+                ));
+            }
+            self.wait_and_serve(left)?;
+        }
     }
 
-    /// Deals with somebody's event: reads what they say, and sends what there was no room for.
-    fn listen_to(&mut self, event: &EventObject) {
-        let fd = event.fd;
-        // Whoever left earlier in this batch may have events in it still, when the number is another's already.
-        if !self.people.get(&fd).is_some_and(|person| event.is_generation(person.generation)) {
-            return;
+    fn wait_and_serve(&mut self, at_most: Duration) -> io::Result<()> {
+        let due_in = self.acceptor.due_in().map_or(at_most, |time| time.min(at_most));
+        let mut events = mem::take(&mut self.events);
+        self.poller.wait_into(&mut events, Some(due_in))?;
+        for event in &events {
+            match event.kind {
+                EventKind::Server => self.accept()?,
+                EventKind::Client => self.serve_person(event),
+            }
+            self.remove_leaving()?;
+        }
+        self.events = events;
+        self.acceptor.retry(&self.poller)
+    }
+
+    fn accept(&mut self) -> io::Result<()> {
+        while let Some((socket, address)) = self.acceptor.accept(&self.poller)? {
+            notice_dead_peers(&socket);
+            let generation = self.people.next_generation();
+            let person = Person::new(socket, address, generation);
+            if self.poller.add(person.event).is_err() {
+                return self.acceptor.pause(&self.poller); // the poller has no memory for another one
+            }
+            self.totals.joined += 1;
+            self.tell_all_but(generation, &format!("* {} joined", person.name));
+            let others = self.people.len();
+            self.people.insert(generation, person);
+            self.tell(generation, &format!("* welcome: {others} others are here; '/nick NAME' names you"));
+        }
+        self.remove_leaving()
+    }
+
+    fn serve_person(&mut self, event: &EventObject) {
+        if self.people.of_event(event).is_none() {
+            return; // stale
         }
         if event.is_writable() {
-            self.tell_more(fd);
+            self.send_more(event.generation());
         }
-        if !event.is_readable() {
-            return;
+        if event.is_readable() {
+            self.listen_to(event.generation());
         }
-        let Some(person) = self.people.get_mut(&fd) else { return };
-        let Ok((lines, is_over)) = person.read_lines() else {
-            return self.leaving.push((fd, Why::Left));
+    }
+
+    /// Reads once from a person, and does what the lines ask for. Returns whether there may be more to read.
+    fn listen_to(&mut self, generation: u32) -> bool {
+        let Some(person) = self.people.get_mut(generation) else { return false };
+        let length = match if_ready(person.socket.read(&mut self.buffer)) {
+            Ok(Some(length)) => length,
+            Ok(None) => return false,
+            Err(_) => {
+                self.leaving.push((generation, Why::Left));
+                return false;
+            }
         };
-        for line in lines.iter().map(|line| printable(line)) {
-            let rest = line.strip_prefix("/nick").filter(|rest| rest.is_empty() || rest.starts_with(' '));
-            let name = rest.map(str::trim);
-            let is_taken = |name| self.people.values().any(|person| person.name == name);
-            let is_refused = name.is_some_and(|name| !is_plain(name) || is_taken(name));
-            let Some(person) = self.people.get_mut(&fd) else { return };
-            let said = match name {
-                Some(_) if is_refused => {
-                    self.tell(fd, &message("* a name is one's own, and has 20 letters or digits at most"));
-                    continue;
-                }
-                Some(name) => {
-                    format!("* {} is {name} now", std::mem::replace(&mut person.name, name.to_owned()))
-                }
-                None => format!("{}: {line}", person.name),
-            };
-            self.messages += 1;
-            self.tell_all_but(fd, &said);
+        person.lines.push(&self.buffer[..length]);
+        while let Some(line) = self.people.get_mut(generation).and_then(|person| person.lines.next_line()) {
+            self.obey(generation, &line);
         }
+        let is_over = length == 0;
         if is_over {
-            self.leaving.push((fd, Why::Left));
+            if let Some(line) = self.people.get_mut(generation).and_then(|person| person.lines.last_line()) {
+                self.obey(generation, &line);
+            }
+            self.leaving.push((generation, Why::Left));
+        }
+        !is_over
+    }
+
+    /// Does what a person's line asks for: gives them a name, or tells the line to the others.
+    fn obey(&mut self, generation: u32, line: &str) {
+        match line.strip_prefix("/nick") {
+            Some(rest) if rest.is_empty() || rest.starts_with(' ') => self.rename(generation, rest.trim()),
+            _ => self.say(generation, line),
         }
     }
 
-    fn tell_all_but(&mut self, speaker: RawFd, text: &str) {
+    fn say(&mut self, generation: u32, line: &str) {
+        if let Some(person) = self.people.get(generation) {
+            let said = format!("{}: {line}", person.name);
+            self.totals.messages += 1;
+            self.tell_all_but(generation, &said);
+        }
+    }
+
+    fn rename(&mut self, generation: u32, wanted: &str) {
+        let is_free = |name: &Name| {
+            !self.people.iter().any(|(other, person)| other != generation && person.name.looks_like(name))
+        };
+        let Some(name) = Name::new(wanted).filter(is_free) else {
+            return self.tell(generation, "* name taken or invalid: use 1 to 20 letters, digits, '-' or '_'");
+        };
+        if let Some(person) = self.people.get_mut(generation) {
+            let news = format!("* {} is {name} now", person.name);
+            person.name = name;
+            self.totals.messages += 1;
+            self.tell_all_but(generation, &news);
+        }
+    }
+
+    fn tell_all_but(&mut self, speaker: u32, text: &str) {
         let message = message(text);
-        let others: Vec<RawFd> = self.people.keys().copied().filter(|fd| *fd != speaker).collect();
-        for fd in others {
-            self.tell(fd, &message);
+        for (generation, person) in self.people.iter_mut() {
+            if generation != speaker {
+                match person.tell(&message, self.backlog, &self.poller) {
+                    Ok(sent) => self.totals.bytes += sent,
+                    Err(why) => self.leaving.push((generation, why)),
+                }
+            }
         }
     }
 
-    fn tell(&mut self, fd: RawFd, message: &Rc<[u8]>) {
-        let Some(person) = self.people.get_mut(&fd) else { return };
-        person.backlog += message.len();
-        person.unsent.push_back(Rc::clone(message));
-        // Where something was unsent before, the poller says when there is room.
-        if person.unsent.len() == 1 {
-            self.tell_more(fd);
-        } else if person.backlog > self.backlog {
-            self.leaving.push((fd, Why::TooSlow));
+    fn tell(&mut self, generation: u32, text: &str) {
+        let Some(person) = self.people.get_mut(generation) else { return };
+        match person.tell(&message(text), self.backlog, &self.poller) {
+            Ok(sent) => self.totals.bytes += sent,
+            Err(why) => self.leaving.push((generation, why)),
         }
     }
 
-    fn tell_more(&mut self, fd: RawFd) {
-        let Some(person) = self.people.get_mut(&fd) else { return };
+    fn send_more(&mut self, generation: u32) {
+        let Some(person) = self.people.get_mut(generation) else { return };
         match person.send(&self.poller) {
-            Ok(sent) => self.bytes += sent as u64,
-            Err(_) => self.leaving.push((fd, Why::Left)),
+            Ok(sent) => self.totals.bytes += sent,
+            Err(why) => self.leaving.push((generation, why)),
         }
     }
 
-    /// Removes those who are to go, and tells the others: which may find more.
-    fn let_go(&mut self) -> io::Result<()> {
-        while let Some((fd, why)) = self.leaving.pop() {
-            let Some(person) = self.people.remove(&fd) else { continue };
-            self.poller.delete(fd)?; // before the fd is closed
+    /// Tells those who do not know yet that the chat ends. Lets those go who have been sent everything.
+    fn say_goodbye(&mut self) -> io::Result<()> {
+        for generation in self.people.generations() {
+            let Some(person) = self.people.get_mut(generation) else { continue };
+            if !mem::replace(&mut person.knows_of_end, true) {
+                self.tell(generation, "* the chat ends");
+            }
+            if self.people.get(generation).is_some_and(|person| person.unsent.is_empty()) {
+                self.leaving.push((generation, Why::ChatEnds));
+            }
+        }
+        self.remove_leaving()
+    }
+
+    /// Removes those who have to go, and tells the others. That may find more who have to go.
+    fn remove_leaving(&mut self) -> io::Result<()> {
+        while let Some((generation, why)) = self.leaving.pop() {
+            let Some(person) = self.people.remove(generation) else { continue };
+            let _ = self.poller.delete(person.event.fd); // if it fails, the close does it
             let Person { name, socket, .. } = person;
             drop(socket);
-            self.acceptor.watch(&self.poller)?; // there is an fd for it now
-            self.slow += u64::from(why == Why::TooSlow);
-            let how = if why == Why::TooSlow { "read too slowly, and is gone" } else { "left" };
-            self.tell_all_but(fd, &format!("* {name} {how}"));
+            self.acceptor.watch(&self.poller)?; // because a descriptor is free now
+            match why {
+                Why::Left => self.tell_all_but(generation, &format!("* {name} left")),
+                Why::TooSlow => {
+                    self.totals.slow += 1;
+                    self.tell_all_but(generation, &format!("* {name} read too slowly, and is gone"));
+                }
+                Why::ChatEnds => {}
+            }
         }
         Ok(())
     }
 }
 
+struct Person {
+    socket: TcpStream,
+    event: EventObject,
+    interest: Interest,
+    name: Name,
+    /// What they write.
+    lines: Lines,
+    /// What the socket had no room for. Everyone's queue holds the same messages.
+    unsent: VecDeque<Rc<[u8]>>,
+    /// How much of the first of them is sent.
+    sent_of_first: usize,
+    /// How many bytes are unsent.
+    backlog: usize,
+    knows_of_end: bool,
+}
+
 impl Person {
-    /// The lines that are whole now, and whether no more come: then the last needs no end.
-    fn read_lines(&mut self) -> io::Result<(Vec<Vec<u8>>, bool)> {
-        let mut buffer = [0; LINE];
-        let read = unless_it_blocks(self.socket.read(&mut buffer))?;
-        self.line.extend_from_slice(buffer.get(..read.unwrap_or(0)).unwrap_or_default());
-        let mut lines = Vec::new();
-        while let Some(end) = self.line.iter().position(|byte| *byte == b'\n') {
-            lines.push(self.line.drain(..=end).collect());
+    fn new(socket: TcpStream, address: SocketAddr, generation: u32) -> Self {
+        Person {
+            event: EventObject::client(socket.as_raw_fd()).with_generation(generation),
+            socket,
+            interest: Interest::READ,
+            name: Name::from(address),
+            lines: Lines::default(),
+            unsent: VecDeque::new(),
+            sent_of_first: 0,
+            backlog: 0,
+            knows_of_end: false,
         }
-        let is_over = read == Some(0);
-        if self.line.len() >= LINE || (is_over && !self.line.is_empty()) {
-            lines.push(std::mem::take(&mut self.line));
-        }
-        Ok((lines, is_over))
     }
 
-    /// Sends what the socket has room for, and watches for more room if that is not all. Returns how much was sent.
-    fn send(&mut self, poller: &OsPoller) -> io::Result<usize> {
+    /// Queues a message, and sends it if nothing was queued before. Returns how many bytes were sent.
+    fn tell(&mut self, message: &Rc<[u8]>, most: usize, poller: &OsPoller) -> Result<u64, Why> {
+        self.backlog += message.len();
+        self.unsent.push_back(Rc::clone(message));
+        if self.unsent.len() == 1 {
+            self.send(poller)
+        } else if self.backlog <= most {
+            Ok(0) // the poller says when there is room
+        } else {
+            Err(Why::TooSlow)
+        }
+    }
+
+    /// Sends what the socket has room for. Returns how many bytes that was.
+    fn send(&mut self, poller: &OsPoller) -> Result<u64, Why> {
+        self.try_send(poller).map_err(|_| Why::Left)
+    }
+
+    fn try_send(&mut self, poller: &OsPoller) -> io::Result<u64> {
         let before = self.backlog;
         while let Some(message) = self.unsent.front() {
-            let rest = message.get(self.sent..).unwrap_or_default();
-            let Some(sent) = unless_it_blocks(self.socket.write(rest))? else { break };
-            self.sent += sent;
+            let Some(sent) = if_ready(self.socket.write(&message[self.sent_of_first..]))? else { break };
             self.backlog -= sent;
-            if self.sent == message.len() {
-                self.sent = 0;
+            self.sent_of_first += sent;
+            if self.sent_of_first == message.len() {
+                self.sent_of_first = 0;
                 self.unsent.pop_front();
             }
         }
         let interest = if self.unsent.is_empty() { Interest::READ } else { Interest::READ | Interest::WRITE };
         if interest != self.interest {
+            poller.modify(self.event, interest)?;
             self.interest = interest;
-            let event = EventObject::client(self.socket.as_raw_fd()).with_generation(self.generation);
-            poller.modify(event, interest)?;
         }
-        Ok(before - self.backlog)
+        Ok((before - self.backlog) as u64)
     }
 }
 
+/// Returns a line that many queues can hold.
 fn message(text: &str) -> Rc<[u8]> {
     format!("{text}\n").into_bytes().into()
 }
 
-/// Whether it can be taken for nothing but a name: for no address, and for nothing that the server says.
-fn is_plain(name: &str) -> bool {
-    (1..=20).contains(&name.chars().count()) && name.chars().all(|c| c.is_alphanumeric() || "-_".contains(c))
-}
-
-/// A line without its end, and without what would have power over a terminal.
-fn printable(line: &[u8]) -> String {
-    String::from_utf8_lossy(line).trim_end().chars().filter(|char| !char.is_control()).collect()
+impl fmt::Display for Totals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Totals { joined, slow, messages, bytes } = self;
+        write!(f, "{joined} joined, {slow} of them too slow; {messages} messages, {} sent", Bytes(*bytes))
+    }
 }

@@ -1,340 +1,284 @@
-//! A TCP echo server: the whole of what a server does with a poller.
+//! A TCP echo server that handles everything a real server must.
 //!
-//! It shows the listener and the connections told apart by their kind, back-pressure, the end of a connection and
-//! its errors, stale events, running out of fds, and Ctrl-C.
+//! It tells the listener and the connections apart by their kind, waits for peers that do not read, answers a peer that
+//! has half-closed, survives errors and a shortage of file descriptors, ignores stale events, and answers what has
+//! arrived before it stops.
 
-use std::collections::HashMap;
+use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::os::fd::{AsRawFd, RawFd};
+use std::net::TcpStream;
+use std::os::fd::AsRawFd;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use examples::{Acceptor, Bytes, LiveLine, Stop, unless_it_blocks};
-use lexopt::prelude::*;
+use clap::Parser;
+use clap::builder::ArgPredicate;
+use examples::acceptor::Acceptor;
+use examples::clients::Clients;
+use examples::connections::Connections;
+use examples::options;
+use examples::output::{Bytes, Output, exit_code};
+use examples::signals::Stop;
+use examples::sockets::if_ready;
 use pollio::{EventKind, EventObject, Interest, OsPoller, Poller};
 
-const HELP: &str = "\
-A TCP echo server on pollio.
-
-Usage: echo [ADDRESS] [--demo [SECONDS]]
-
-  ADDRESS         where to listen, 127.0.0.1:7000 unless given; port 0 takes a free one
-  --demo          be the clients as well, for 3 seconds or SECONDS, and check each byte
-  -h, --help      this text";
-
-fn main() -> ExitCode {
-    match Options::parse().and_then(|options| options.map_or(Ok(true), |options| run(&options))) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(message) => {
-            eprintln!("echo: {message}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
+/// A TCP echo server on pollio
+#[derive(Parser)]
+#[command(name = "echo")]
 struct Options {
+    /// Where to listen. Port 0 takes a free one
+    #[arg(value_parser = options::address, default_value = "127.0.0.1:7000")]
+    #[arg(default_value_if("demo", ArgPredicate::IsPresent, "127.0.0.1:0"))]
     address: String,
+    /// Also run clients for SECONDS (3 if not given), and verify the echoed bytes
+    #[arg(long, value_name = "SECONDS", value_parser = options::seconds)]
+    #[arg(num_args = 0..=1, default_missing_value = "3")]
     demo: Option<Duration>,
 }
 
-impl Options {
-    /// `None` where only the help was asked for.
-    fn parse() -> Result<Option<Self>, String> {
-        let mut address = None;
-        let mut demo = None;
-        let mut arguments = lexopt::Parser::from_env();
-        while let Some(argument) = arguments.next().map_err(|error| error.to_string())? {
-            match argument {
-                Short('h') | Long("help") => {
-                    println!("{HELP}");
-                    return Ok(None);
-                }
-                Long("demo") => {
-                    let seconds = match arguments.try_raw_args().and_then(|mut raw| {
-                        raw.next_if(|next| next.to_str().is_some_and(|next| next.parse::<u16>().is_ok()))
-                    }) {
-                        Some(seconds) => seconds.parse::<u16>().map_err(|error| error.to_string())?,
-                        None => 3,
-                    };
-                    demo = Some(Duration::from_secs(seconds.into()));
-                }
-                Value(value) if address.is_none() => {
-                    address = Some(value.string().map_err(|e| e.to_string())?)
-                }
-                other => return Err(format!("{}\n\n{HELP}", other.unexpected())),
-            }
-        }
-        let default = if demo.is_some() { "127.0.0.1:0" } else { "127.0.0.1:7000" };
-        Ok(Some(Options { address: address.unwrap_or_else(|| default.to_owned()), demo }))
-    }
+/// How many clients the demo has.
+const CLIENTS: u64 = 50;
+
+/// How much is read at a time.
+const BUFFER: usize = 64 * 1_024;
+
+/// How long a stopped server waits for clients to take their echo.
+const GRACE: Duration = Duration::from_secs(5);
+
+fn main() -> ExitCode {
+    exit_code("echo", run(&Options::parse()))
 }
 
-/// Serves until it is stopped. False where a demo's byte came back wrong.
-fn run(options: &Options) -> Result<bool, String> {
-    let acceptor = Acceptor::bind(&options.address, EventKind::Server)?;
-    let fails = |error: io::Error| format!("stopped by an error: {error}");
-    let mut server = Server::new(acceptor).map_err(fails)?;
-    let address = server.acceptor.address().map_err(fails)?;
-    println!("echo on {address}");
-    match options.demo {
-        None => {
-            println!("talk to it:  nc {} {}      stop it: Ctrl-C", address.ip(), address.port());
-            server.serve(String::new).map_err(fails)?;
-            println!("{}", server.totals);
-            Ok(true)
-        }
-        Some(time) => {
-            let demo = Demo::default();
-            let stop = server.stop.clone();
-            let waker = server.poller.waker().map_err(fails)?;
-            let start = Instant::now();
-            let result = thread::scope(|scope| {
-                scope.spawn(|| {
-                    demo.run(address, time, &stop);
-                    stop.request();
-                    let _ = waker.wake();
-                });
-                let result = server.serve(|| demo.line());
-                server.connections.clear(); // or the clients would wait for it
-                result
-            });
-            result.map_err(fails)?;
-            println!("{}", server.totals);
-            Ok(demo.summary(start.elapsed()))
-        }
-    }
+fn run(options: &Options) -> anyhow::Result<()> {
+    let mut server = Server::new(&options.address)?;
+    let address = server.acceptor.address();
+    let mut output = Output::start()?;
+    output.line(format_args!("echo on {address}"));
+    let Some(time) = options.demo else {
+        output.line(format_args!("talk to it:  nc {} {}      stop it: Ctrl-C", address.ip(), address.port()));
+        server.serve(&mut output, String::new)?;
+        output.line(&server.totals);
+        return Ok(());
+    };
+    let clients = Clients::new(CLIENTS);
+    let stop = server.stop.clone();
+    let waker = server.poller.waker()?;
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            clients.run(address, time, &stop);
+            stop.request();
+            let _ = waker.wake();
+        });
+        let result = server.serve(&mut output, || format!(", {} messages checked", clients.messages()));
+        stop.request(); // the clients end too, even if it was an error
+        result
+    })?;
+    output.line(&server.totals);
+    output.line(clients.summary());
+    clients.check()
 }
 
 struct Server {
     poller: OsPoller,
     stop: Stop,
+    is_stopping: bool,
     acceptor: Acceptor<EventKind>,
-    connections: HashMap<RawFd, Connection>,
-    generation: u32,
+    connections: Connections<Connection>,
+    events: Vec<EventObject>,
+    buffer: Vec<u8>,
     totals: Totals,
-}
-
-struct Connection {
-    socket: TcpStream,
-    /// What the socket had no room for.
-    unsent: Vec<u8>,
-    interest: Interest,
-    /// Tells this connection's events from those of an earlier one with the same fd.
-    generation: u32,
-    /// The peer sends no more.
-    is_ended: bool,
 }
 
 #[derive(Default)]
 struct Totals {
     connections: u64,
-    refused: u64,
     resets: u64,
+    shortages: u64,
     bytes: u64,
 }
 
-impl std::fmt::Display for Totals {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Totals { connections, refused, resets, bytes } = self;
-        write!(
-            f,
-            "served {connections} connections ({resets} reset, {refused} times out of fds), {} echoed",
-            Bytes(*bytes)
-        )
-    }
-}
-
 impl Server {
-    fn new(mut acceptor: Acceptor<EventKind>) -> io::Result<Self> {
+    fn new(address: &str) -> anyhow::Result<Self> {
         let poller = OsPoller::new()?;
+        let stop = Stop::on_signals(poller.waker()?)?;
+        let mut acceptor = Acceptor::bind(address, EventKind::Server)?;
         acceptor.watch(&poller)?;
-        let stop = Stop::on_interrupt(poller.waker()?)?;
         Ok(Server {
             poller,
             stop,
+            is_stopping: false,
             acceptor,
-            connections: HashMap::new(),
-            generation: 0,
+            connections: Connections::default(),
+            events: Vec::new(),
+            buffer: vec![0; BUFFER],
             totals: Totals::default(),
         })
     }
 
-    /// Serves until it is asked to stop, and shows a line of figures.
-    fn serve(&mut self, more: impl Fn() -> String) -> io::Result<()> {
-        let mut line = LiveLine::default();
-        let mut buffer = vec![0; 64 * 1024];
-        let mut events = Vec::new();
+    /// Serves until it is asked to stop. `more` is added to the status line.
+    fn serve(&mut self, output: &mut Output, more: impl Fn() -> String) -> io::Result<()> {
         while !self.stop.is_requested() {
-            self.poller.wait_into(&mut events, Some(line.due_in()))?;
-            for event in &events {
-                match event.kind {
-                    EventKind::Server => self.accept()?,
-                    EventKind::Client => self.echo(event, &mut buffer)?,
-                }
-            }
-            self.acceptor.retry(&self.poller)?;
-            line.show(|| {
-                format!(
-                    "{} connections, {} echoed{}",
-                    self.connections.len(),
-                    Bytes(self.totals.bytes),
-                    more()
-                )
+            output.status(|| {
+                let (connections, bytes) = (self.connections.len(), Bytes(self.totals.bytes));
+                format!("{connections} connections, {bytes} echoed{}", more())
             });
+            self.wait_and_serve(output.due_in())?;
         }
-        line.end();
-        Ok(())
+        self.finish(output)
+    }
+
+    /// Answers everything that has arrived by now, and closes the connections and the listener.
+    fn finish(&mut self, output: &Output) -> io::Result<()> {
+        self.is_stopping = true;
+        let end = Instant::now() + GRACE;
+        let mut is_announced = false;
+        loop {
+            self.accept()?;
+            for generation in self.connections.generations() {
+                self.echo(generation)?;
+            }
+            if self.acceptor.is_drained() {
+                self.acceptor.close(&self.poller)?;
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            let is_done = self.connections.is_empty() && !self.acceptor.is_open();
+            if is_done || left.is_zero() {
+                self.connections = Connections::default();
+                return Ok(());
+            }
+            if !is_announced && !self.connections.is_empty() {
+                is_announced = true;
+                output.line(format_args!(
+                    "stopping: {} connections have to take their echo, for at most {} s; Ctrl-C ends it at once",
+                    self.connections.len(),
+                    GRACE.as_secs()
+                ));
+            }
+            // Connections that could not be accepted yet wait in the listener's queue. Try again soon.
+            let pause = if self.acceptor.is_open() { Duration::from_millis(10) } else { left };
+            self.wait_and_serve(pause)?;
+        }
+    }
+
+    fn wait_and_serve(&mut self, timeout: Duration) -> io::Result<()> {
+        let timeout = self.acceptor.due_in().map_or(timeout, |due| due.min(timeout));
+        let mut events = std::mem::take(&mut self.events);
+        self.poller.wait_into(&mut events, Some(timeout))?;
+        for event in &events {
+            match event.kind {
+                EventKind::Server => self.accept()?,
+                EventKind::Client => self.echo(event.generation())?,
+            }
+        }
+        self.events = events; // for its memory
+        self.acceptor.retry(&self.poller)
     }
 
     fn accept(&mut self) -> io::Result<()> {
         while let Some((socket, _)) = self.acceptor.accept(&self.poller)? {
-            self.connect(socket)?;
+            let generation = self.connections.next_generation();
+            let connection = Connection::new(socket, generation);
+            if self.poller.add_with(connection.event, connection.interest).is_err() {
+                // The poller has no room for it, so the connection is closed.
+                drop(connection);
+                self.acceptor.pause(&self.poller)?;
+            } else {
+                self.connections.insert(generation, connection);
+                self.totals.connections += 1;
+            }
         }
-        self.totals.refused = self.acceptor.put_off();
+        self.totals.shortages = self.acceptor.shortages();
         Ok(())
     }
 
-    fn connect(&mut self, socket: TcpStream) -> io::Result<()> {
-        let fd = socket.as_raw_fd();
-        self.generation = self.generation.wrapping_add(1);
-        let (interest, generation) = (Interest::READ, self.generation);
-        self.poller.add_with(EventObject::client(fd).with_generation(generation), interest)?;
-        let connection = Connection { socket, unsent: Vec::new(), interest, generation, is_ended: false };
-        self.connections.insert(fd, connection);
-        self.totals.connections += 1;
-        Ok(())
-    }
-
-    fn echo(&mut self, event: &EventObject, buffer: &mut [u8]) -> io::Result<()> {
-        let Some(connection) = self.connections.get_mut(&event.fd) else { return Ok(()) };
-        if !event.is_generation(connection.generation) {
-            return Ok(());
-        }
-        match connection.echo(buffer) {
+    /// Has a connection do what it can, then watches it for what it needs next.
+    fn echo(&mut self, generation: u32) -> io::Result<()> {
+        // A stale event's generation finds no connection.
+        let Some(connection) = self.connections.get_mut(generation) else { return Ok(()) };
+        match connection.echo(&mut self.buffer) {
             Ok(read) => self.totals.bytes += read,
             Err(_) => {
                 self.totals.resets += 1;
-                return self.close(event.fd);
+                return self.close(generation);
             }
         }
-        if connection.is_ended && connection.unsent.is_empty() {
-            return self.close(event.fd);
+        let is_over = connection.is_ended || (self.is_stopping && connection.is_waiting);
+        if is_over && connection.unsent.is_empty() {
+            return self.close(generation);
         }
-        // Either there is something to write that did not fit, or there is room to read for: never both, so that a
-        // peer that does not read is not read from.
+        // Never both: a peer that does not read is not read from, so it cannot make the server store more and more.
         let interest = if connection.unsent.is_empty() { Interest::READ } else { Interest::WRITE };
         if interest != connection.interest {
             connection.interest = interest;
-            self.poller.modify(event.with_generation(connection.generation), interest)?;
+            if self.poller.modify(connection.event, interest).is_err() {
+                return self.close(generation); // no memory for it (macOS)
+            }
         }
         Ok(())
     }
 
-    fn close(&mut self, fd: RawFd) -> io::Result<()> {
-        self.poller.delete(fd)?; // before the fd is closed
-        self.connections.remove(&fd);
-        self.acceptor.watch(&self.poller) // there is an fd again
+    fn close(&mut self, generation: u32) -> io::Result<()> {
+        let Some(connection) = self.connections.remove(generation) else { return Ok(()) };
+        self.poller.delete(connection.event.fd)?; // before the descriptor is closed
+        drop(connection);
+        self.acceptor.watch(&self.poller) // because a descriptor is free now
     }
 }
 
+struct Connection {
+    socket: TcpStream,
+    event: EventObject,
+    interest: Interest,
+    /// What the socket had no room for.
+    unsent: Vec<u8>,
+    /// The peer has sent the end of the stream.
+    is_ended: bool,
+    /// The last read found nothing.
+    is_waiting: bool,
+}
+
 impl Connection {
-    /// Sends what was left, then reads once and sends that. Returns how much was read.
+    fn new(socket: TcpStream, generation: u32) -> Self {
+        Connection {
+            event: EventObject::client(socket.as_raw_fd()).with_generation(generation),
+            socket,
+            interest: Interest::READ,
+            unsent: Vec::new(),
+            is_ended: false,
+            is_waiting: false,
+        }
+    }
+
+    /// Sends what was left, then reads once and sends that. Returns how much it read.
     fn echo(&mut self, buffer: &mut [u8]) -> io::Result<u64> {
         if !self.unsent.is_empty() {
-            let sent = unless_it_blocks(self.socket.write(&self.unsent))?.unwrap_or(0);
+            let sent = if_ready(self.socket.write(&self.unsent))?.unwrap_or(0);
             self.unsent.drain(..sent);
         }
         if !self.unsent.is_empty() || self.is_ended {
             return Ok(0);
         }
-        let Some(read) = unless_it_blocks(self.socket.read(buffer))? else { return Ok(0) };
+        let Some(read) = if_ready(self.socket.read(buffer))? else {
+            self.is_waiting = true;
+            return Ok(0);
+        };
+        self.is_waiting = false;
         self.is_ended = read == 0;
         let received = buffer.get(..read).unwrap_or_default();
-        let sent = unless_it_blocks(self.socket.write(received))?.unwrap_or(0);
+        let sent = if_ready(self.socket.write(received))?.unwrap_or(0);
         self.unsent.extend_from_slice(received.get(sent..).unwrap_or_default());
         Ok(read as u64)
     }
 }
 
-/// Clients of the server's own.
-#[derive(Default)]
-struct Demo {
-    messages: AtomicU64,
-    bytes: AtomicU64,
-    wrong: AtomicU64,
-    failures: AtomicU64,
-}
-
-const CLIENTS: u64 = 50;
-
-impl Demo {
-    /// Most send a message and await its echo; some send a lot before they read any of it.
-    fn run(&self, address: SocketAddr, time: Duration, stop: &Stop) {
-        let end = Instant::now() + time;
-        thread::scope(|scope| {
-            for seed in 0..CLIENTS {
-                scope.spawn(move || {
-                    let largest = if seed % 10 == 0 { 4_000_000 } else { 4_000 };
-                    match self.converse(address, end, largest, seed) {
-                        Err(error) if !stop.is_requested() => {
-                            eprintln!("a client failed: {error}");
-                            self.failures.fetch_add(1, Ordering::Relaxed);
-                        }
-                        _ => {}
-                    }
-                });
-            }
-        });
-    }
-
-    fn converse(&self, address: SocketAddr, end: Instant, largest: usize, seed: u64) -> io::Result<()> {
-        let mut random = fastrand::Rng::with_seed(seed);
-        let mut socket = TcpStream::connect(address)?;
-        socket.set_nodelay(true)?;
-        socket.set_read_timeout(Some(Duration::from_secs(30)))?;
-        let mut writer = socket.try_clone()?;
-        while Instant::now() < end {
-            let mut message = vec![0; random.usize(1..=largest)];
-            random.fill(&mut message);
-            let mut echo = vec![0; message.len()];
-            if message.len() <= 4_000 {
-                writer.write_all(&message)?;
-                socket.read_exact(&mut echo)?;
-            } else {
-                // More than the sockets hold: to write it all before reading would wait for ever.
-                thread::scope(|scope| {
-                    let sending = scope.spawn(|| writer.write_all(&message));
-                    let received = socket.read_exact(&mut echo);
-                    sending.join().unwrap_or(Ok(())).and(received)
-                })?;
-            }
-            let wrong = message.iter().zip(&echo).filter(|(sent, came)| sent != came).count();
-            self.wrong.fetch_add(wrong as u64, Ordering::Relaxed);
-            self.messages.fetch_add(1, Ordering::Relaxed);
-            self.bytes.fetch_add(message.len() as u64, Ordering::Relaxed);
-        }
-        Ok(())
-    }
-
-    fn line(&self) -> String {
-        format!(", {} messages checked", self.messages.load(Ordering::Relaxed))
-    }
-
-    /// Says how it went, and whether all was right.
-    fn summary(&self, time: Duration) -> bool {
-        let [messages, bytes, wrong, failures] = [&self.messages, &self.bytes, &self.wrong, &self.failures]
-            .map(|count| count.load(Ordering::Relaxed));
-        let seconds = time.as_secs().max(1);
-        println!(
-            "{CLIENTS} clients checked {messages} messages ({} a second), {} ({} a second): {wrong} bytes wrong",
-            messages / seconds,
-            Bytes(bytes),
-            Bytes(bytes / seconds)
-        );
-        wrong == 0 && failures == 0 && messages > 0
+impl fmt::Display for Totals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Totals { connections, resets, shortages, bytes } = self;
+        let bytes = Bytes(*bytes);
+        write!(
+            f,
+            "served {connections} connections ({resets} reset, {shortages} times out of fds), {bytes} echoed"
+        )
     }
 }

@@ -1,132 +1,130 @@
-//! An HTTP/1.1 server: a protocol with state on a poller, in one thread.
+//! An HTTP/1.1 server.
 //!
-//! It shows keep-alive and pipelining, half-read requests and half-sent answers, back-pressure, time limits out of one
-//! heap of deadlines, limits on what a peer may cost, and a stop that finishes the answers under way.
+//! `examples::http` turns received bytes into answers. This program moves the bytes, and gives every client a deadline,
+//! so that a client which sends or reads nothing does not keep its connection.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::BinaryHeap;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::num::{NonZeroU32, NonZeroUsize};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::AsRawFd;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use anyhow::Result;
+use clap::Parser;
+use examples::acceptor::Acceptor;
+use examples::connections::Connections;
 use examples::http::{Answer, Conversation, Limits, Request, Status};
-use examples::{Acceptor, Bytes, LiveLine, Stop, exit_code, unless_it_blocks};
-use lexopt::prelude::*;
+use examples::options;
+use examples::output::{Bytes, Output, exit_code, per_second};
+use examples::signals::Stop;
+use examples::sockets::{if_ready, is_shortage};
 use pollio::{EventKind, EventObject, Interest, OsPoller, Poller};
 
-const HELP: &str = "\
-An HTTP/1.1 server on pollio. GET / says hello, POST /echo answers with the request's body.
+/// An HTTP/1.1 server on pollio. GET / says hello, POST /echo answers with the request's body.
+#[derive(Parser)]
+#[command(name = "http")]
+struct Options {
+    /// Where to listen, as HOST:PORT. Port 0 takes a free port
+    #[arg(default_value = "127.0.0.1:8000", value_parser = options::address)]
+    address: String,
+    /// How long a client may take to send a request, or to read a part of an answer
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value = "10",
+        value_parser = options::seconds,
+        allow_negative_numbers = true
+    )]
+    idle: Duration,
+    /// How many clients to serve at a time. Further clients wait
+    #[arg(
+        long,
+        value_name = "COUNT",
+        default_value_t = 10_000,
+        value_parser = options::number(1..=1_000_000usize),
+        allow_negative_numbers = true
+    )]
+    connections: usize,
+    /// The largest head of a request
+    #[arg(
+        long,
+        value_name = "BYTES",
+        default_value_t = 8 * 1024,
+        value_parser = options::number(64..=1_000_000usize),
+        allow_negative_numbers = true
+    )]
+    head: usize,
+    /// The largest body of a request
+    #[arg(
+        long,
+        value_name = "BYTES",
+        default_value_t = 1024 * 1024,
+        value_parser = options::number(0..=1_000_000_000usize),
+        allow_negative_numbers = true
+    )]
+    body: usize,
+}
 
-Usage: http [ADDRESS] [OPTIONS]
-
-  ADDRESS           where to listen, 127.0.0.1:8000 unless given; port 0 takes a free one
-  --idle SECONDS    how long a client may take for a request, or to take in some of an answer: 10
-  --connections N   how many to serve at a time, others wait: 10000
-  --head BYTES      how large a request's headers may be: 8192
-  --body BYTES      how large a request's body may be: 1048576
-  -h, --help        this text";
-
-/// No further request is answered while this much is unsent.
+/// While so many bytes are unsent, no further request is answered.
 const MOST_UNSENT: usize = 64 * 1024;
 
-/// How long to wait for a peer to close, once the last answer is sent.
+/// How long to wait for the client to close the connection after the last answer.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// How long a new client has for its first request once the program stops. The request may be on its way.
+const LAST_CHANCE: Duration = Duration::from_secs(1);
+
 fn main() -> ExitCode {
-    let options = Options::parse().map_err(|error| format!("{error}\n\n{HELP}"));
-    exit_code("http", options.and_then(|options| options.map_or(Ok(()), run)))
+    exit_code("http", run(Options::parse()))
 }
 
-struct Options {
-    address: String,
-    idle: Duration,
-    connections: usize,
-    limits: Limits,
-}
-
-impl Options {
-    /// `None` where only the help was asked for.
-    fn parse() -> Result<Option<Self>, lexopt::Error> {
-        let mut options = Options {
-            address: "127.0.0.1:8000".to_owned(),
-            idle: Duration::from_secs(10),
-            connections: 10_000,
-            limits: Limits { head: 8 * 1024, body: 1024 * 1024 },
-        };
-        let mut arguments = lexopt::Parser::from_env();
-        while let Some(argument) = arguments.next()? {
-            match argument {
-                Short('h') | Long("help") => {
-                    println!("{HELP}");
-                    return Ok(None);
-                }
-                Long("idle") => {
-                    let seconds: NonZeroU32 = arguments.value()?.parse()?;
-                    options.idle = Duration::from_secs(seconds.get().into());
-                }
-                Long("connections") => {
-                    options.connections = arguments.value()?.parse::<NonZeroUsize>()?.get();
-                }
-                Long("head") => options.limits.head = arguments.value()?.parse()?,
-                Long("body") => options.limits.body = arguments.value()?.parse()?,
-                Value(address) => options.address = address.string()?,
-                other => return Err(other.unexpected()),
-            }
-        }
-        Ok(Some(options))
-    }
-}
-
-fn run(options: Options) -> Result<(), String> {
+fn run(options: Options) -> Result<()> {
     let acceptor = Acceptor::bind(&options.address, EventKind::Server)?;
-    let fails = |error: io::Error| format!("stopped by an error: {error}");
-    let address = acceptor.address().map_err(fails)?;
-    let mut server = Server::new(acceptor, options).map_err(fails)?;
-    println!("http on {address}");
-    println!(
-        "talk to it:  curl http://{address}/      or: curl -d hello http://{address}/echo      stop it: Ctrl-C"
-    );
-    server.serve().map_err(fails)?;
-    println!("{}", server.service.totals);
+    let mut server = Server::new(acceptor, options)?;
+    let address = server.acceptor.address();
+    server.output.line(format_args!("http on {address}"));
+    server.output.line(format_args!("try: curl http://{address}/, or: curl -d hello http://{address}/echo"));
+    server.output.line("Ctrl-C stops it");
+    server.serve()?;
+    server.output.line(&server.service.totals);
     Ok(())
 }
 
 struct Server {
     poller: OsPoller,
     stop: Stop,
-    /// `None` once it has been asked to stop.
-    acceptor: Option<Acceptor<EventKind>>,
-    connections: HashMap<RawFd, Connection>,
-    /// One entry for each connection, or more, and maybe for some that are gone. A connection's own deadline moves on
-    /// with each answer; its entry is looked at only when it comes up, and goes back where it was too early.
-    deadlines: BinaryHeap<Reverse<(Instant, RawFd, u32)>>,
-    generation: u32,
+    acceptor: Acceptor<EventKind>,
+    connections: Connections<Connection>,
+    deadlines: Deadlines,
     service: Service,
+    output: Output,
+    rate: Rate,
 }
 
-/// What is the same for all connections.
+/// What all connections share.
 struct Service {
     options: Options,
-    /// No connection is kept for another request.
     is_stopping: bool,
+    /// Clients wait for a free descriptor, so no client keeps its connection for another request.
+    is_crowded: bool,
+    date: Date,
     totals: Totals,
 }
 
 struct Connection {
     socket: TcpStream,
-    /// Tells this connection's events from those of an earlier one with the same fd.
     generation: u32,
     interest: Interest,
     deadline: Instant,
     conversation: Conversation,
-    /// The peer sends no more.
+    has_answered: bool,
+    /// The client has closed its side.
     is_ended: bool,
-    /// The peer was told that no more comes, and what it still sends is thrown away: to close at once would reset the
-    /// connection, and it might lose the last answer.
+    /// This side is closed, and what the client still sends is dropped. Closing the socket before the client does can
+    /// reset the connection, and then the client may lose the last answer.
     is_lingering: bool,
 }
 
@@ -156,146 +154,194 @@ impl Server {
     fn new(mut acceptor: Acceptor<EventKind>, options: Options) -> io::Result<Self> {
         let poller = OsPoller::new()?;
         acceptor.watch(&poller)?;
-        let stop = Stop::on_interrupt(poller.waker()?)?;
         Ok(Server {
+            stop: Stop::on_signals(poller.waker()?)?,
             poller,
-            stop,
-            acceptor: Some(acceptor),
-            connections: HashMap::new(),
-            deadlines: BinaryHeap::new(),
-            generation: 0,
-            service: Service { options, is_stopping: false, totals: Totals::default() },
+            acceptor,
+            connections: Connections::default(),
+            deadlines: Deadlines::default(),
+            service: Service {
+                options,
+                is_stopping: false,
+                is_crowded: false,
+                date: Date::default(),
+                totals: Totals::default(),
+            },
+            output: Output::start()?,
+            rate: Rate { count: 0, since: Instant::now() },
         })
     }
 
-    /// Serves until it is asked to stop and has finished what was under way.
+    /// Serves until a stop is requested and the requests under way are answered.
     fn serve(&mut self) -> io::Result<()> {
-        let mut line = LiveLine::default();
         let mut buffer = vec![0; 64 * 1024];
         let mut events = Vec::new();
         let mut end = None;
         loop {
-            let due = self.deadlines.peek().map(|Reverse((deadline, ..))| deadline);
-            let due_in = due.map_or(Duration::MAX, |due| due.saturating_duration_since(Instant::now()));
-            self.poller.wait_into(&mut events, Some(line.due_in().min(due_in)))?;
+            self.poller.wait_into(&mut events, Some(self.due_in()))?;
+            self.service.date.refresh();
             for event in &events {
                 match event.kind {
                     EventKind::Server => self.accept()?,
-                    EventKind::Client if self.is_live(event) => self.attend(event.fd, &mut buffer)?,
-                    EventKind::Client => {} // for an earlier owner of the fd
+                    EventKind::Client => {
+                        if self.connections.of_event(event).is_some() {
+                            self.attend(event.generation(), &mut buffer)?;
+                        }
+                    }
                 }
             }
             self.expire(&mut buffer)?;
-            if let Some(acceptor) = &mut self.acceptor {
-                acceptor.retry(&self.poller)?;
-            }
-            line.show(|| format!("{} open: {}", self.connections.len(), self.service.totals));
+            self.acceptor.retry(&self.poller)?;
+            self.show_status();
             if self.stop.is_requested() && end.is_none() {
                 end = Some(self.service.deadline());
                 self.begin_to_stop(&mut buffer)?;
             }
-            if end.is_some_and(|end| self.connections.is_empty() || end <= Instant::now()) {
-                line.end();
+            let is_done = self.connections.is_empty() && !self.acceptor.is_open();
+            if end.is_some_and(|end| is_done || end <= Instant::now()) {
                 return Ok(());
             }
         }
     }
 
-    fn is_live(&self, event: &EventObject) -> bool {
-        self.connections.get(&event.fd).is_some_and(|connection| event.is_generation(connection.generation))
+    fn due_in(&self) -> Duration {
+        [self.deadlines.due_in(), self.acceptor.due_in()]
+            .into_iter()
+            .flatten()
+            .fold(self.output.due_in(), Duration::min)
+    }
+
+    fn show_status(&mut self) {
+        let (open, answers) = (self.connections.len(), self.service.totals.answers);
+        let (rate, totals) = (&mut self.rate, &self.service.totals);
+        self.output.status(|| format!("{open} open, {} requests/s, {totals}", rate.next(answers)));
     }
 
     fn accept(&mut self) -> io::Result<()> {
-        let Some(acceptor) = &mut self.acceptor else { return Ok(()) };
         while self.connections.len() < self.service.options.connections {
-            let Some((socket, _)) = acceptor.accept(&self.poller)? else { return Ok(()) };
-            let fd = socket.as_raw_fd();
-            self.generation = self.generation.wrapping_add(1);
-            let connection = Connection::new(socket, self.generation, &self.service);
-            self.poller.add_with(connection.event(), connection.interest)?;
-            self.deadlines.push(Reverse((connection.deadline, fd, self.generation)));
-            self.connections.insert(fd, connection);
+            let Some((socket, _)) = self.acceptor.accept(&self.poller)? else {
+                if self.acceptor.due_in().is_some() {
+                    return self.make_room();
+                }
+                if self.acceptor.is_drained() {
+                    self.service.is_crowded = false;
+                    if self.service.is_stopping {
+                        self.acceptor.close(&self.poller)?;
+                    }
+                }
+                return Ok(());
+            };
             self.service.totals.connections += 1;
+            let connection = Connection::new(socket, self.connections.next_generation(), &self.service);
+            match self.poller.add_with(connection.event(), connection.interest) {
+                Ok(()) => {
+                    self.deadlines.push(connection.deadline, connection.generation);
+                    self.connections.insert(connection.generation, connection);
+                }
+                Err(error) if is_shortage(&error) => {
+                    self.acceptor.pause(&self.poller)?;
+                    return self.make_room();
+                }
+                Err(_) => {} // it ends this connection only
+            }
         }
-        acceptor.pause(&self.poller) // until one closes
+        self.acceptor.hold(&self.poller)?;
+        self.make_room()
     }
 
-    /// Has a connection do what it can, then watches it for what it needs next.
-    fn attend(&mut self, fd: RawFd, buffer: &mut [u8]) -> io::Result<()> {
-        let Some(connection) = self.connections.get_mut(&fd) else { return Ok(()) };
+    /// Closes the connections that have had their answers, because other clients wait.
+    fn make_room(&mut self) -> io::Result<()> {
+        self.service.is_crowded = true;
+        for generation in self.connections.generations() {
+            if self.connections.get(generation).is_some_and(Connection::has_had_its_answers) {
+                self.close(generation)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Serves one connection as far as it goes, then watches it for what it needs next.
+    fn attend(&mut self, generation: u32, buffer: &mut [u8]) -> io::Result<()> {
+        let Some(connection) = self.connections.get_mut(generation) else { return Ok(()) };
         let deadline = connection.deadline;
-        match connection.attend(buffer, &mut self.service) {
-            Ok(true) => {}
-            Ok(false) => return self.close(fd),
+        let result = connection.attend(buffer, &mut self.service).and_then(|is_open| {
+            // Never both: a client that does not read its answers is not read from.
+            let is_sent = connection.conversation.unsent().is_empty();
+            let interest = if is_sent { Interest::READ } else { Interest::WRITE };
+            if is_open && interest != connection.interest {
+                connection.interest = interest;
+                self.poller.modify(connection.event(), interest)?;
+            }
+            Ok(is_open)
+        });
+        if connection.deadline < deadline {
+            self.deadlines.push(connection.deadline, generation);
+        }
+        let makes_room = self.service.is_crowded && connection.has_had_its_answers();
+        match result {
+            Ok(true) if !makes_room => Ok(()),
+            Ok(_) => self.close(generation),
             Err(_) => {
                 self.service.totals.resets += 1;
-                return self.close(fd);
+                self.close(generation)
             }
         }
-        if connection.deadline < deadline {
-            self.deadlines.push(Reverse((connection.deadline, fd, connection.generation)));
-        }
-        // Never both: a peer that does not take its answers in is not read from, and costs no more than it does.
-        let interest =
-            if connection.conversation.unsent().is_empty() { Interest::READ } else { Interest::WRITE };
-        if interest != connection.interest {
-            connection.interest = interest;
-            self.poller.modify(connection.event(), interest)?;
-        }
-        Ok(())
     }
 
-    fn close(&mut self, fd: RawFd) -> io::Result<()> {
-        self.poller.delete(fd)?; // before the fd is closed
-        self.connections.remove(&fd);
-        if self.deadlines.len() > 3 * self.connections.len() + 1_000 {
-            self.deadlines.retain(|Reverse((_, fd, generation))| {
-                self.connections.get(fd).is_some_and(|connection| connection.generation == *generation)
-            });
+    fn close(&mut self, generation: u32) -> io::Result<()> {
+        if let Some(connection) = self.connections.remove(generation) {
+            // If this fails, the close that follows removes the registration.
+            let _ = self.poller.delete(connection.socket.as_raw_fd());
         }
-        self.acceptor.as_mut().map_or(Ok(()), |acceptor| acceptor.watch(&self.poller))
+        self.deadlines.tidy(&self.connections);
+        self.acceptor.watch(&self.poller)
     }
 
+    /// Ends the connections whose deadline has passed. A client in the middle of a request is told so first.
     fn expire(&mut self, buffer: &mut [u8]) -> io::Result<()> {
-        let now = Instant::now();
-        while let Some(&Reverse((due, fd, generation))) =
-            self.deadlines.peek().filter(|Reverse(entry)| entry.0 <= now)
-        {
-            self.deadlines.pop();
-            let connection =
-                self.connections.get_mut(&fd).filter(|connection| connection.generation == generation);
-            let Some(connection) = connection else { continue };
+        while let Some((due, generation)) = self.deadlines.pop_due() {
+            let Some(connection) = self.connections.get_mut(generation) else { continue };
             if connection.deadline > due {
-                self.deadlines.push(Reverse((connection.deadline, fd, generation)));
+                self.deadlines.push(connection.deadline, generation);
                 continue;
             }
-            let Connection { conversation, is_lingering, .. } = connection;
-            self.service.totals.timed_out += u64::from(!*is_lingering);
-            if *is_lingering || conversation.is_between_requests() || !conversation.unsent().is_empty() {
-                self.close(fd)?;
+            if !connection.is_lingering && !self.service.is_stopping {
+                self.service.totals.timed_out += 1;
+            }
+            let is_within_a_request = !connection.is_lingering
+                && !connection.is_idle()
+                && connection.conversation.unsent().is_empty();
+            if is_within_a_request {
+                connection.conversation.refuse(Status("408 Request Timeout"), &self.service.date.text);
+                connection.deadline = Instant::now() + LINGER;
+                self.deadlines.push(connection.deadline, generation);
+                self.attend(generation, buffer)?;
             } else {
-                conversation.refuse(Status("408 Request Timeout"));
-                connection.deadline = now + LINGER;
-                self.deadlines.push(Reverse((connection.deadline, fd, generation)));
-                self.attend(fd, buffer)?;
+                self.close(generation)?;
             }
         }
         Ok(())
     }
 
-    /// Accepts no more, answers what has arrived, and closes where nothing is under way.
+    /// Answers what has arrived, and accepts no client that connects later.
     fn begin_to_stop(&mut self, buffer: &mut [u8]) -> io::Result<()> {
         self.service.is_stopping = true;
-        if let Some(mut acceptor) = self.acceptor.take() {
-            acceptor.pause(&self.poller)?;
-        }
-        for fd in self.connections.keys().copied().collect::<Vec<_>>() {
-            self.attend(fd, buffer)?;
-            let conversation = self.connections.get(&fd).map(|connection| &connection.conversation);
-            if conversation.is_some_and(|it| it.is_between_requests() && it.unsent().is_empty()) {
-                self.close(fd)?;
+        self.acceptor.watch(&self.poller)?;
+        self.accept()?;
+        for generation in self.connections.generations() {
+            self.attend(generation, buffer)?;
+            let Some(connection) = self.connections.get_mut(generation) else { continue };
+            if connection.is_idle() && connection.has_answered {
+                self.close(generation)?;
+            } else if connection.is_idle() {
+                connection.deadline = connection.deadline.min(Instant::now() + LAST_CHANCE);
+                self.deadlines.push(connection.deadline, generation);
             }
         }
+        let (open, seconds) = (self.connections.len(), self.service.options.idle.as_secs());
+        self.output.line(format_args!(
+            "stopping: waits at most {seconds} s for {open} connections, a second signal ends it at once"
+        ));
         Ok(())
     }
 }
@@ -303,6 +349,10 @@ impl Server {
 impl Service {
     fn deadline(&self) -> Instant {
         Instant::now() + self.options.idle
+    }
+
+    fn keeps_alive(&self) -> bool {
+        !self.is_stopping && !self.is_crowded
     }
 
     fn count(&mut self, status: Status) {
@@ -313,12 +363,14 @@ impl Service {
 
 impl Connection {
     fn new(socket: TcpStream, generation: u32, service: &Service) -> Self {
+        let limits = Limits { head: service.options.head, body: service.options.body };
         Connection {
             socket,
             generation,
             interest: Interest::READ,
-            deadline: service.deadline(),
-            conversation: Conversation::new(service.options.limits, route),
+            deadline: if service.is_stopping { Instant::now() + LAST_CHANCE } else { service.deadline() },
+            conversation: Conversation::new(limits, route),
+            has_answered: false,
             is_ended: false,
             is_lingering: false,
         }
@@ -328,11 +380,20 @@ impl Connection {
         EventObject::client(self.socket.as_raw_fd()).with_generation(self.generation)
     }
 
-    /// Sends what is left, reads once, answers that. False once it is over.
+    /// Returns whether nothing is to be received or sent until the client begins another request.
+    fn is_idle(&self) -> bool {
+        self.conversation.is_between_requests() && self.conversation.unsent().is_empty()
+    }
+
+    fn has_had_its_answers(&self) -> bool {
+        self.conversation.unsent().is_empty() && (self.is_lingering || (self.is_idle() && self.has_answered))
+    }
+
+    /// Sends what is left, reads once, and answers that. Returns false at the end of the connection.
     fn attend(&mut self, buffer: &mut [u8], service: &mut Service) -> io::Result<bool> {
         self.answer(service)?;
         if self.conversation.unsent().is_empty() && !self.is_ended {
-            let Some(read) = unless_it_blocks(self.socket.read(buffer))? else { return Ok(true) };
+            let Some(read) = if_ready(self.socket.read(buffer))? else { return Ok(true) };
             self.is_ended = read == 0;
             if self.conversation.is_between_requests() {
                 self.deadline = service.deadline();
@@ -344,17 +405,21 @@ impl Connection {
         Ok(!self.is_ended || !self.conversation.unsent().is_empty())
     }
 
-    /// Answers what has arrived, as far as the peer takes the answers in.
+    /// Answers what has arrived, as long as the client reads the answers.
     fn answer(&mut self, service: &mut Service) -> io::Result<()> {
         loop {
             while self.conversation.unsent().len() < MOST_UNSENT {
-                let Some(status) = self.conversation.answer_next(!service.is_stopping) else { break };
+                let Some(status) = self.conversation.answer_next(service.keeps_alive(), &service.date.text)
+                else {
+                    break;
+                };
+                self.has_answered = true;
                 service.count(status);
             }
             if self.conversation.unsent().is_empty() {
                 break;
             }
-            let sent = unless_it_blocks(self.socket.write(self.conversation.unsent()))?;
+            let sent = if_ready(self.socket.write(self.conversation.unsent()))?;
             let Some(sent) = sent else { return Ok(()) };
             self.conversation.sent(sent);
             self.deadline = service.deadline();
@@ -366,6 +431,70 @@ impl Connection {
             self.deadline = Instant::now() + LINGER;
         }
         Ok(())
+    }
+}
+
+/// When to look at which connection. A connection has at least one entry.
+///
+/// A connection's deadline moves on with every answer, and its entry stays where it is. When the entry comes up too
+/// early, the server puts it back with the new deadline. So an answer costs nothing here.
+#[derive(Default)]
+struct Deadlines(BinaryHeap<Reverse<(Instant, u32)>>);
+
+impl Deadlines {
+    fn push(&mut self, due: Instant, generation: u32) {
+        self.0.push(Reverse((due, generation)));
+    }
+
+    fn due_in(&self) -> Option<Duration> {
+        let Reverse((due, _)) = self.0.peek()?;
+        Some(due.saturating_duration_since(Instant::now()))
+    }
+
+    fn pop_due(&mut self) -> Option<(Instant, u32)> {
+        if self.due_in()? > Duration::ZERO {
+            return None;
+        }
+        self.0.pop().map(|Reverse(entry)| entry)
+    }
+
+    /// Drops the entries of closed connections once they are the most.
+    fn tidy(&mut self, connections: &Connections<Connection>) {
+        if self.0.len() > 3 * connections.len() + 1_000 {
+            self.0.retain(|Reverse((_, generation))| connections.get(*generation).is_some());
+        }
+    }
+}
+
+/// The time of answers, which is formatted only once a second.
+#[derive(Default)]
+struct Date {
+    second: u64,
+    text: String,
+}
+
+impl Date {
+    fn refresh(&mut self) {
+        let now = SystemTime::now();
+        let second = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        if second != self.second {
+            self.second = second;
+            self.text = httpdate::fmt_http_date(now);
+        }
+    }
+}
+
+/// How many there were in a second, since the last time that it was asked.
+struct Rate {
+    count: u64,
+    since: Instant,
+}
+
+impl Rate {
+    fn next(&mut self, count: u64) -> u64 {
+        let rate = per_second(count - self.count, self.since.elapsed());
+        (self.count, self.since) = (count, Instant::now());
+        rate
     }
 }
 

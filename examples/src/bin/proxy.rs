@@ -1,82 +1,82 @@
-//! A TCP proxy: bytes, half-closes and resets carried through both ways.
+//! A TCP proxy that carries bytes, half-closes and resets in both directions.
 //!
-//! It shows roles of one's own, back-pressure from one socket to another, a connection made without blocking, and
-//! a generation that names what an event belongs to, so that a stale one finds nothing.
+//! It shows roles of one's own, a connection that is made without blocking, and back-pressure from one socket to
+//! another. A socket that it does not read for now still tells when its peer is gone.
 
-use std::collections::HashMap;
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
+use std::collections::VecDeque;
+use std::fmt;
+use std::io::{self, BufRead, ErrorKind, Read, Write};
+use std::iter;
+use std::mem;
+use std::net::{Ipv6Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use std::vec;
 
-use examples::{Acceptor, Bytes, LiveLine, Stop, exit_code, unless_it_blocks};
-use lexopt::prelude::*;
-use pollio::{EventObject, GENERATION_BITS, Interest, OsPoller, Poller, tags};
-use socket2::{Domain, SockRef, Socket, Type};
+use anyhow::ensure;
+use clap::Parser;
+use examples::acceptor::Acceptor;
+use examples::connections::Connections;
+use examples::options;
+use examples::output::{Bytes, Output, exit_code};
+use examples::signals::Stop;
+use examples::sockets::{
+    if_ready, is_connect_shortage, notice_dead_peers, reset_on_close, resolve, start_connecting,
+};
+use pollio::{EventObject, Interest, OsPoller, Poller, tags};
 
-const HELP: &str = "\
-A TCP proxy on pollio.
+/// A TCP proxy on pollio
+#[derive(Parser)]
+#[command(name = "proxy")]
+struct Options {
+    /// Where to listen, for example 127.0.0.1:7002. Port 0 takes a free one
+    #[arg(value_parser = options::address)]
+    listen: String,
+    /// Where to carry each connection. All addresses of a name are tried
+    #[arg(value_parser = upstream)]
+    upstream: String,
+}
 
-Usage: proxy LISTEN UPSTREAM
+/// How much is read at a time, and how much is held for a socket that has no room for it.
+const BUFFER: usize = 64 * 1_024;
 
-  LISTEN          where to listen, such as 127.0.0.1:7002; port 0 takes a free one
-  UPSTREAM        where each connection is carried to
-  -h, --help      this text";
+/// How long an address of the upstream has to answer before the next one is tried.
+const PATIENCE: Duration = Duration::from_secs(3);
 
-/// How much is read ahead of a socket that does not take it.
-const AHEAD: usize = 64 * 1_024;
+/// How long the connections have to be silent before a proxy that was asked to stop breaks them off.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// What to watch a socket for that is neither read nor written for now.
+///
+/// If it were deleted, the proxy would not learn that the peer has reset the connection. If it were level-triggered, it
+/// would be ready all the time. Edge-triggered, it is reported once, and again when the peer resets the connection.
+const ONLY_RESETS: Interest = Interest::WRITE.edge();
 
 tags! {
     /// What each socket of the proxy is for.
     #[derive(Debug, PartialEq, Eq)]
     enum Role {
-        /// Accepts.
+        /// Accepts clients.
         Listener = 1,
         /// Faces a client.
         Downstream = 2,
-        /// Faces the server.
+        /// Faces the upstream.
         Upstream = 3,
     }
 }
 
 fn main() -> ExitCode {
-    exit_code("proxy", run())
+    exit_code("proxy", run(&Options::parse()))
 }
 
-fn run() -> Result<(), String> {
-    let mut addresses = Vec::new();
-    let mut arguments = lexopt::Parser::from_env();
-    while let Some(argument) = arguments.next().map_err(|error| error.to_string())? {
-        match argument {
-            Short('h') | Long("help") => {
-                println!("{HELP}");
-                return Ok(());
-            }
-            Value(value) if addresses.len() < 2 => {
-                addresses.push(value.string().map_err(|error| error.to_string())?);
-            }
-            other => return Err(format!("{}\n\n{HELP}", other.unexpected())),
-        }
-    }
-    let [listen, upstream] = addresses.as_slice() else {
-        return Err(format!("say where to listen, and where to carry it to\n\n{HELP}"));
-    };
-    let found = upstream.to_socket_addrs().ok().and_then(|mut found| found.next());
-    let upstream = found.ok_or_else(|| format!("'{upstream}' is not an address: say HOST:PORT"))?;
-    let acceptor = Acceptor::bind(listen, Role::Listener)?;
-    let fails = |error: io::Error| format!("stopped by an error: {error}");
-    let mut proxy = Proxy::new(acceptor, upstream).map_err(fails)?;
-    println!("proxy on {}", proxy.acceptor.address().map_err(fails)?);
-    println!("talk through it to {upstream}      stop it: Ctrl-C");
-    proxy.serve().map_err(fails)?;
-    println!(
-        "carried {} connections ({} broken off), {} up, {} down",
-        proxy.carried,
-        proxy.broken_off,
-        Bytes(proxy.up),
-        Bytes(proxy.down)
-    );
+fn run(options: &Options) -> anyhow::Result<()> {
+    let mut proxy = Proxy::new(options)?;
+    let mut output = Output::start()?;
+    output.line(format_args!("proxy on {}", proxy.acceptor.address()));
+    output.line(format_args!("talk through it to {}      stop it: Ctrl-C", options.upstream));
+    proxy.serve(&mut output)?;
+    output.line(&proxy.totals);
     Ok(())
 }
 
@@ -84,236 +84,536 @@ struct Proxy {
     poller: OsPoller<Role>,
     stop: Stop,
     acceptor: Acceptor<Role>,
-    upstream: SocketAddr,
-    /// By the generation that both sockets of a pair are registered with: the event of a pair that is gone finds
-    /// none, though its fd may be another's by now.
-    pairs: HashMap<u32, Pair>,
-    latest: u32,
+    upstream: Vec<SocketAddr>,
+    /// Both sockets of a pair are registered with its generation.
+    pairs: Connections<Pair>,
+    /// Attempts that should be decided by a certain time, the earliest first.
+    deadlines: VecDeque<Deadline>,
+    /// Pairs that could not connect because of a shortage.
+    short: Vec<u32>,
+    /// A pair has ended, so there are descriptors for another one.
+    has_freed: bool,
+    events: Vec<EventObject<Role>>,
     buffer: Vec<u8>,
+    totals: Totals,
+}
+
+/// A client and its way to the upstream.
+enum Pair {
+    Connecting(Connecting),
+    Carrying(Carrying),
+}
+
+struct Deadline {
+    generation: u32,
+    started: Instant,
+}
+
+#[derive(Clone, Default, PartialEq)]
+struct Totals {
     carried: u64,
     broken_off: u64,
     up: u64,
     down: u64,
 }
 
-struct Pair {
-    downstream: Side,
-    upstream: Side,
-}
-
-struct Side {
-    socket: TcpStream,
-    event: EventObject<Role>,
-    /// What is watched. Nothing, where there is nothing to wait for: an interest is never empty.
-    interest: Option<Interest>,
-    is_connected: bool,
-    /// It sends no more.
-    is_ended: bool,
-    /// It takes no more.
-    is_hung_up: bool,
-    /// Its end has been told to the other side.
-    is_carried: bool,
-    /// What came from it that the other side had no room for.
-    ahead: Vec<u8>,
+/// What to do with a pair after an event.
+enum Next {
+    Wait,
+    Carry,
+    TryNextAddress,
+    Close,
+    BreakOff,
 }
 
 impl Proxy {
-    fn new(mut acceptor: Acceptor<Role>, upstream: SocketAddr) -> io::Result<Self> {
+    fn new(options: &Options) -> anyhow::Result<Self> {
+        let upstream = addresses_of(&options.upstream)?;
         let poller = OsPoller::<Role>::new()?;
+        let stop = Stop::on_signals(poller.waker()?)?;
+        let mut acceptor = Acceptor::bind(&options.listen, Role::Listener)?;
+        ensure!(!upstream.contains(&acceptor.address()), "the upstream is the proxy itself");
         acceptor.watch(&poller)?;
-        let stop = Stop::on_interrupt(poller.waker()?)?;
-        let (pairs, buffer) = (HashMap::new(), vec![0; AHEAD]);
-        let (latest, carried, broken_off, up, down) = (0, 0, 0, 0, 0);
-        Ok(Proxy { poller, stop, acceptor, upstream, pairs, latest, buffer, carried, broken_off, up, down })
+        Ok(Proxy {
+            poller,
+            stop,
+            acceptor,
+            upstream,
+            pairs: Connections::default(),
+            deadlines: VecDeque::new(),
+            short: Vec::new(),
+            has_freed: false,
+            events: Vec::new(),
+            buffer: vec![0; BUFFER],
+            totals: Totals::default(),
+        })
     }
 
-    fn serve(&mut self) -> io::Result<()> {
-        let mut line = LiveLine::default();
-        let mut events = Vec::new();
+    /// Serves until it is asked to stop.
+    fn serve(&mut self, output: &mut Output) -> io::Result<()> {
         while !self.stop.is_requested() {
-            self.poller.wait_into(&mut events, Some(line.due_in()))?;
-            for event in &events {
-                match event.kind {
-                    Role::Listener => self.accept()?,
-                    Role::Downstream | Role::Upstream => self.carry(event)?,
-                }
-            }
-            self.acceptor.retry(&self.poller)?;
-            let (pairs, up, down) = (self.pairs.len(), Bytes(self.up), Bytes(self.down));
-            line.show(|| format!("{pairs} connections, {up} up, {down} down"));
+            self.wait_and_serve(output.due_in())?;
+            self.show_status(output);
         }
-        line.end();
+        self.finish(output)
+    }
+
+    /// Accepts the clients that connected before the stop, and serves until all connections have ended or are silent.
+    fn finish(&mut self, output: &mut Output) -> io::Result<()> {
+        let mut totals = Totals::default();
+        let mut silent_since = Instant::now();
+        let mut is_announced = false;
+        loop {
+            self.accept()?;
+            if self.acceptor.is_drained() {
+                self.acceptor.close(&self.poller)?;
+            }
+            if self.totals != totals {
+                totals.clone_from(&self.totals);
+                silent_since = Instant::now();
+            }
+            let left = SILENCE.saturating_sub(silent_since.elapsed());
+            let is_done = self.pairs.is_empty() && !self.acceptor.is_open();
+            if is_done || left.is_zero() {
+                break;
+            }
+            if !is_announced {
+                is_announced = true;
+                output.line(format_args!(
+                    "stopping: {} connections have to end, or be silent for {} s; Ctrl-C ends them at once",
+                    self.pairs.len(),
+                    SILENCE.as_secs()
+                ));
+            }
+            self.wait_and_serve(left.min(output.due_in()))?;
+            self.show_status(output);
+        }
+        for generation in self.pairs.generations() {
+            self.break_off(generation);
+        }
         Ok(())
+    }
+
+    fn wait_and_serve(&mut self, at_most: Duration) -> io::Result<()> {
+        let due = [Some(at_most), self.acceptor.due_in(), self.next_deadline_in()];
+        let mut events = mem::take(&mut self.events);
+        self.poller.wait_into(&mut events, due.into_iter().flatten().min())?;
+        for event in &events {
+            match event.kind {
+                Role::Listener => self.accept()?,
+                Role::Downstream | Role::Upstream => self.serve_pair(event)?,
+            }
+        }
+        self.events = events;
+        self.leave_silent_addresses()?;
+        self.resume_after_shortage()
+    }
+
+    fn show_status(&self, output: &mut Output) {
+        let (pairs, up, down) = (self.pairs.len(), Bytes(self.totals.up), Bytes(self.totals.down));
+        output.status(|| format!("{pairs} connections, {up} up, {down} down"));
     }
 
     fn accept(&mut self) -> io::Result<()> {
-        while let Some((downstream, _)) = self.acceptor.accept(&self.poller)? {
-            let upstream = match connect(self.upstream) {
-                Ok(upstream) => upstream,
-                // Out of fds, or of ports: the next would fare no better just now.
-                Err(_) => {
-                    self.broken_off += 1;
-                    break_off(&downstream);
-                    return self.acceptor.pause(&self.poller);
-                }
+        while let Some((socket, _)) = self.acceptor.accept(&self.poller)? {
+            self.totals.carried += 1;
+            let generation = self.pairs.next_generation();
+            let Ok(client) = Side::new(socket, Role::Downstream, generation, ONLY_RESETS, &self.poller)
+            else {
+                // The poller has no memory for it.
+                self.totals.broken_off += 1;
+                return self.acceptor.pause(&self.poller);
             };
-            let generation = self.next_generation();
-            let side = |socket: TcpStream, role, is_connected| Side {
-                event: EventObject::new(socket.as_raw_fd(), role).with_generation(generation),
-                socket,
-                interest: None,
-                is_connected,
-                is_ended: false,
-                is_hung_up: false,
-                is_carried: false,
-                ahead: Vec::new(),
-            };
-            let downstream = side(downstream, Role::Downstream, true);
-            let upstream = side(upstream, Role::Upstream, false);
-            let mut pair = Pair { downstream, upstream };
-            pair.watch(&self.poller)?;
-            self.pairs.insert(generation, pair);
-            self.carried += 1;
+            self.pairs.insert(generation, Pair::Connecting(Connecting::new(client)));
+            self.connect(generation)?;
         }
         Ok(())
     }
 
-    /// One that no pair has.
-    fn next_generation(&mut self) -> u32 {
-        loop {
-            self.latest = (self.latest + 1) % (1 << GENERATION_BITS);
-            if !self.pairs.contains_key(&self.latest) {
-                return self.latest;
+    /// Starts to connect to the first address of the upstream that does not fail at once.
+    fn connect(&mut self, generation: u32) -> io::Result<()> {
+        if let Some(Pair::Connecting(pair)) = self.pairs.get_mut(generation) {
+            pair.untried = self.upstream.clone().into_iter();
+        }
+        self.connect_to_next(generation)
+    }
+
+    /// Starts to connect to the next address that does not fail at once.
+    fn connect_to_next(&mut self, generation: u32) -> io::Result<()> {
+        let Some(Pair::Connecting(pair)) = self.pairs.get_mut(generation) else { return Ok(()) };
+        match pair.connect_to_next(generation, &self.poller) {
+            Ok(()) => self.deadlines.extend(pair.deadline(generation)),
+            // This is no answer of the upstream, so the client waits.
+            Err(error) if is_connect_shortage(&error) => {
+                self.short.push(generation);
+                self.acceptor.pause(&self.poller)?;
             }
+            Err(_) => self.break_off(generation),
+        }
+        Ok(())
+    }
+
+    fn next_deadline_in(&self) -> Option<Duration> {
+        let deadline = self.deadlines.front()?.started + PATIENCE;
+        Some(deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// Tries the next address of each pair whose address has not answered in time.
+    fn leave_silent_addresses(&mut self) -> io::Result<()> {
+        while self.next_deadline_in().is_some_and(|time| time.is_zero()) {
+            let Some(Deadline { generation, started }) = self.deadlines.pop_front() else { break };
+            if let Some(Pair::Connecting(pair)) = self.pairs.get(generation) {
+                if pair.attempt.as_ref().is_some_and(|attempt| attempt.started == started) {
+                    self.connect_to_next(generation)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Tries again what a shortage has prevented, if descriptors are free now or the acceptor's pause is over.
+    fn resume_after_shortage(&mut self) -> io::Result<()> {
+        let is_pause_over = self.acceptor.due_in().is_some_and(|time| time.is_zero());
+        if !self.has_freed && !is_pause_over {
+            return Ok(());
+        }
+        self.has_freed = false;
+        for generation in mem::take(&mut self.short) {
+            self.connect(generation)?;
+        }
+        // Those who were accepted come first.
+        if self.short.is_empty() { self.acceptor.watch(&self.poller) } else { Ok(()) }
+    }
+
+    fn serve_pair(&mut self, event: &EventObject<Role>) -> io::Result<()> {
+        let generation = event.generation();
+        let next = match self.pairs.of_event(event) {
+            Some(Pair::Connecting(pair)) => pair.progress(event),
+            Some(Pair::Carrying(pair)) => {
+                pair.progress(event, &self.poller, &mut self.buffer, &mut self.totals)
+            }
+            None => Next::Wait,
+        };
+        match next {
+            Next::Wait => {}
+            Next::Carry => self.carry(generation),
+            Next::TryNextAddress => self.connect_to_next(generation)?,
+            Next::Close => self.close(generation),
+            Next::BreakOff => self.break_off(generation),
+        }
+        Ok(())
+    }
+
+    /// Turns a pair that has connected into one that carries.
+    fn carry(&mut self, generation: u32) {
+        let Some(Pair::Connecting(Connecting { client, attempt: Some(attempt), .. })) =
+            self.pairs.remove(generation)
+        else {
+            return;
+        };
+        let mut pair = Carrying::new(client, attempt.side);
+        let watched = pair.watch(&self.poller);
+        self.pairs.insert(generation, Pair::Carrying(pair));
+        if watched.is_err() {
+            self.break_off(generation);
         }
     }
 
-    fn carry(&mut self, event: &EventObject<Role>) -> io::Result<()> {
-        let Some(pair) = self.pairs.get_mut(&event.generation()) else { return Ok(()) };
-        let carried = pair.carry(event, &mut self.buffer);
-        if let Ok(bytes) = carried {
-            match event.kind {
-                Role::Upstream => self.down += bytes,
-                _ => self.up += bytes,
-            }
-            if !pair.is_over() {
-                return pair.watch(&self.poller);
-            }
+    /// Ends a pair with a reset of both connections, so that no peer takes an accident for the end of the stream.
+    fn break_off(&mut self, generation: u32) {
+        if let Some(pair) = self.pairs.get(generation) {
+            self.totals.broken_off += 1;
+            pair.sides().for_each(|side| reset_on_close(&side.socket));
         }
-        let Some(mut pair) = self.pairs.remove(&event.generation()) else { return Ok(()) };
-        for side in [&mut pair.downstream, &mut pair.upstream] {
-            side.set_interest(&self.poller, None)?; // before the fd is closed
-            if carried.is_err() {
-                break_off(&side.socket);
-            }
+        self.close(generation);
+    }
+
+    fn close(&mut self, generation: u32) {
+        if let Some(pair) = self.pairs.remove(generation) {
+            pair.sides().for_each(|side| side.delete(&self.poller));
+            self.has_freed = true;
         }
-        self.broken_off += u64::from(carried.is_err());
-        drop(pair);
-        self.acceptor.watch(&self.poller) // there are fds for another now
     }
 }
 
 impl Pair {
-    /// Does what an event of one side allows. Returns how much came from it; an error ends the pair.
-    fn carry(&mut self, event: &EventObject<Role>, buffer: &mut [u8]) -> io::Result<u64> {
-        let (this, other) = match event.kind {
-            Role::Upstream => (&mut self.upstream, &mut self.downstream),
-            _ => (&mut self.downstream, &mut self.upstream),
+    fn sides(&self) -> impl Iterator<Item = &Side> {
+        let (client, upstream) = match self {
+            Pair::Connecting(pair) => (&pair.client, pair.attempt.as_ref().map(|attempt| &attempt.side)),
+            Pair::Carrying(pair) => (&pair.client, Some(&pair.upstream)),
         };
-        if event.is_error() {
-            this.socket.take_error()?.map_or(Ok(()), Err)?;
-        }
-        this.is_hung_up |= event.is_write_closed();
-        if this.is_hung_up && !other.ahead.is_empty() {
-            return Err(ErrorKind::BrokenPipe.into());
-        }
-        if event.is_writable() {
-            this.is_connected = true;
-            other.send_on(this)?;
-        }
-        if event.is_readable() { this.receive(other, buffer) } else { Ok(0) }
-    }
-
-    fn is_over(&self) -> bool {
-        self.downstream.is_carried && self.upstream.is_carried
-    }
-
-    fn watch(&mut self, poller: &OsPoller<Role>) -> io::Result<()> {
-        self.downstream.watch(poller, !self.upstream.ahead.is_empty())?;
-        self.upstream.watch(poller, !self.downstream.ahead.is_empty())
+        iter::once(client).chain(upstream)
     }
 }
 
-impl Side {
-    /// Reads once, if the other side has taken what was read before, and passes it on.
-    fn receive(&mut self, to: &mut Side, buffer: &mut [u8]) -> io::Result<u64> {
-        if self.is_ended || !self.ahead.is_empty() {
-            return Ok(0);
-        }
-        let Some(read) = unless_it_blocks(self.socket.read(buffer))? else { return Ok(0) };
-        self.is_ended = read == 0;
-        self.ahead.extend_from_slice(buffer.get(..read).unwrap_or_default());
-        self.send_on(to)?;
-        Ok(read as u64)
+/// A pair whose upstream has not answered yet. Its client is not read.
+struct Connecting {
+    client: Side,
+    /// `None` during a shortage.
+    attempt: Option<Attempt>,
+    untried: vec::IntoIter<SocketAddr>,
+}
+
+struct Attempt {
+    side: Side,
+    started: Instant,
+}
+
+impl Connecting {
+    fn new(client: Side) -> Self {
+        Connecting { client, attempt: None, untried: Vec::new().into_iter() }
     }
 
-    /// Sends on what came from here, and then its end.
-    fn send_on(&mut self, to: &mut Side) -> io::Result<()> {
-        if !to.is_connected {
-            return Ok(());
+    fn connect_to_next(&mut self, generation: u32, poller: &OsPoller<Role>) -> io::Result<()> {
+        if let Some(failed) = self.attempt.take() {
+            failed.side.delete(poller);
         }
-        while !self.ahead.is_empty() {
-            let Some(sent) = unless_it_blocks(to.socket.write(&self.ahead))? else { return Ok(()) };
-            self.ahead.drain(..sent);
+        let socket = start_connecting(&mut self.untried)?;
+        let side = Side::new(socket, Role::Upstream, generation, Interest::WRITE, poller)?;
+        self.attempt = Some(Attempt { side, started: Instant::now() });
+        Ok(())
+    }
+
+    /// Returns the current attempt's deadline. The last address has none but the kernel's.
+    fn deadline(&self, generation: u32) -> Option<Deadline> {
+        let attempt = self.attempt.as_ref().filter(|_| !self.untried.as_slice().is_empty())?;
+        Some(Deadline { generation, started: attempt.started })
+    }
+
+    fn progress(&mut self, event: &EventObject<Role>) -> Next {
+        if event.kind == Role::Downstream {
+            let is_gone = event.is_error() || event.is_write_closed();
+            return if is_gone { Next::BreakOff } else { Next::Wait };
         }
-        if self.is_ended && !self.is_carried {
-            self.is_carried = true;
-            match to.socket.shutdown(Shutdown::Write) {
-                Err(error) if error.kind() != ErrorKind::NotConnected => return Err(error),
-                _ => {} // it had closed first
-            }
+        match self.attempt.as_ref().map(|attempt| is_connected(&attempt.side.socket)) {
+            Some(Ok(true)) => Next::Carry,
+            Some(Err(_)) => Next::TryNextAddress,
+            Some(Ok(false)) | None => Next::Wait,
+        }
+    }
+}
+
+/// A pair whose bytes are carried both ways.
+struct Carrying {
+    client: Side,
+    upstream: Side,
+    up: Flow,
+    down: Flow,
+}
+
+impl Carrying {
+    fn new(client: Side, upstream: Side) -> Self {
+        Carrying { client, upstream, up: Flow::default(), down: Flow::default() }
+    }
+
+    fn progress(
+        &mut self,
+        event: &EventObject<Role>,
+        poller: &OsPoller<Role>,
+        buffer: &mut [u8],
+        totals: &mut Totals,
+    ) -> Next {
+        let Ok(bytes) = self.carry(event, buffer) else { return Next::BreakOff };
+        match event.kind {
+            Role::Upstream => totals.down += bytes,
+            _ => totals.up += bytes,
+        }
+        if self.up.is_open() || self.down.is_open() {
+            if self.watch(poller).is_ok() { Next::Wait } else { Next::BreakOff }
+        } else if self.up.state == State::Ended && self.down.state == State::Ended {
+            Next::Close
+        } else {
+            Next::BreakOff
+        }
+    }
+
+    /// Does what an event of one side allows. Returns how many bytes came from that side. An error ends the pair.
+    fn carry(&mut self, event: &EventObject<Role>, buffer: &mut [u8]) -> io::Result<u64> {
+        let Carrying { client, upstream, up, down } = self;
+        let (this, other, incoming, outgoing) = match event.kind {
+            Role::Upstream => (&upstream.socket, &client.socket, down, up),
+            _ => (&client.socket, &upstream.socket, up, down),
+        };
+        // A socket that is read returns what its peer sent before a reset, and then the error. Otherwise the event is all
+        // that tells of it. kqueue also reports write-closed after the proxy itself has sent the end.
+        let is_gone = event.is_error() || (event.is_write_closed() && outgoing.is_open());
+        if is_gone && !incoming.is_reading() {
+            return Err(ErrorKind::ConnectionReset.into());
+        }
+        if event.is_writable() {
+            outgoing.send(this);
+        }
+        if !event.is_readable() || !incoming.is_reading() {
+            return Ok(0);
+        }
+        let Some(length) = if_ready((&*this).read(buffer))? else { return Ok(0) };
+        if length > 0 {
+            incoming.pass_on(&buffer[..length], other);
+        } else if outgoing.state == State::Broken {
+            // Sending to this socket has failed, so it was reset, although the error was reported then.
+            return Err(ErrorKind::ConnectionReset.into());
+        } else {
+            incoming.end(other);
+        }
+        Ok(length as u64)
+    }
+
+    fn watch(&mut self, poller: &OsPoller<Role>) -> io::Result<()> {
+        self.client.watch(interest(&self.up, &self.down), poller)?;
+        self.upstream.watch(interest(&self.down, &self.up), poller)
+    }
+}
+
+/// Returns what to watch a socket for, by the bytes that come from it and those that go to it.
+fn interest(incoming: &Flow, outgoing: &Flow) -> Interest {
+    match (incoming.is_reading(), outgoing.is_waiting()) {
+        (true, true) => Interest::READ | Interest::WRITE,
+        (true, false) => Interest::READ,
+        (false, true) => Interest::WRITE,
+        (false, false) => ONLY_RESETS,
+    }
+}
+
+/// One direction of a pair.
+#[derive(Default)]
+struct Flow {
+    state: State,
+    /// What the receiver had no room for.
+    held: VecDeque<u8>,
+}
+
+#[derive(Default, PartialEq)]
+enum State {
+    #[default]
+    Open,
+    /// The sender has sent its end, but the receiver has not taken everything before it.
+    Ending,
+    /// The receiver knows of the end.
+    Ended,
+    /// The receiver takes no more.
+    Broken,
+}
+
+impl Flow {
+    fn is_open(&self) -> bool {
+        matches!(self.state, State::Open | State::Ending)
+    }
+
+    /// Returns whether to read from the sender. It is held back while the receiver is slow.
+    fn is_reading(&self) -> bool {
+        self.state == State::Open && self.held.is_empty()
+    }
+
+    /// Returns whether something waits for room at the receiver.
+    fn is_waiting(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// Sends `bytes` to the receiver, and holds what it has no room for.
+    fn pass_on(&mut self, bytes: &[u8], mut receiver: &TcpStream) {
+        match if_ready(receiver.write(bytes)) {
+            Ok(sent) => self.held.extend(&bytes[sent.unwrap_or(0)..]),
+            Err(_) => self.break_down(),
+        }
+    }
+
+    /// Sends what is held, as far as there is room for it, and then the end.
+    fn send(&mut self, receiver: &TcpStream) {
+        if self.try_send(receiver).is_err() {
+            self.break_down();
+        }
+    }
+
+    fn try_send(&mut self, mut receiver: &TcpStream) -> io::Result<()> {
+        while !self.held.is_empty() {
+            let Some(sent) = if_ready(receiver.write(self.held.as_slices().0))? else { return Ok(()) };
+            self.held.consume(sent);
+        }
+        self.held = VecDeque::new(); // an idle connection keeps no memory
+        if self.state == State::Ending {
+            receiver.shutdown(Shutdown::Write)?;
+            self.state = State::Ended;
         }
         Ok(())
     }
 
-    /// Watches for what the side can do next: be read from, be written to, or neither.
-    fn watch(&mut self, poller: &OsPoller<Role>, has_work: bool) -> io::Result<()> {
-        let reads = self.is_connected && !self.is_ended && self.ahead.is_empty();
-        // A peer that is gone is reported whatever is watched: over and over, while nobody can do with that.
-        let writes = !self.is_hung_up && (has_work || !self.is_connected);
-        let interest = match (reads, writes) {
-            (true, true) => Some(Interest::READ | Interest::WRITE),
-            (true, false) => Some(Interest::READ),
-            (false, true) => Some(Interest::WRITE),
-            (false, false) => None,
-        };
-        self.set_interest(poller, interest)
+    fn end(&mut self, receiver: &TcpStream) {
+        self.state = State::Ending;
+        self.send(receiver);
     }
 
-    fn set_interest(&mut self, poller: &OsPoller<Role>, interest: Option<Interest>) -> io::Result<()> {
-        match (std::mem::replace(&mut self.interest, interest), interest) {
-            (before, after) if before == after => Ok(()),
-            (_, None) => poller.delete(self.event.fd),
-            (None, Some(interest)) => poller.add_with(self.event, interest),
-            (Some(_), Some(interest)) => poller.modify(self.event, interest),
+    fn break_down(&mut self) {
+        *self = Flow { state: State::Broken, held: VecDeque::new() };
+    }
+}
+
+/// A socket of a pair, and what it is watched for.
+struct Side {
+    socket: TcpStream,
+    event: EventObject<Role>,
+    interest: Interest,
+}
+
+impl Side {
+    fn new(
+        socket: TcpStream,
+        role: Role,
+        generation: u32,
+        interest: Interest,
+        poller: &OsPoller<Role>,
+    ) -> io::Result<Self> {
+        let event = EventObject::new(socket.as_raw_fd(), role).with_generation(generation);
+        poller.add_with(event, interest)?;
+        notice_dead_peers(&socket);
+        Ok(Side { socket, event, interest })
+    }
+
+    fn watch(&mut self, interest: Interest, poller: &OsPoller<Role>) -> io::Result<()> {
+        if interest != self.interest {
+            poller.modify(self.event, interest)?;
+            self.interest = interest;
         }
+        Ok(())
+    }
+
+    /// Stops watching the socket, which is about to be closed.
+    fn delete(&self, poller: &OsPoller<Role>) {
+        let _ = poller.delete(self.event.fd); // if it fails, the close does it
     }
 }
 
-/// Begins to connect; the socket is writable when that is decided.
-fn connect(address: SocketAddr) -> io::Result<TcpStream> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    socket.set_nonblocking(true)?;
-    match socket.connect(&address.into()) {
-        Err(error) if error.raw_os_error() != Some(IN_PROGRESS) => Err(error),
-        _ => Ok(socket.into()),
+/// Returns whether an attempt to connect has succeeded. Returns its error if it has failed, and `false` if it is not
+/// decided yet.
+fn is_connected(socket: &TcpStream) -> io::Result<bool> {
+    let Err(error) = socket.peer_addr() else { return Ok(true) };
+    match socket.take_error()? {
+        Some(refused) => Err(refused),
+        None if error.kind() == ErrorKind::NotConnected => Ok(false),
+        None => Err(error),
     }
 }
 
-/// EINPROGRESS, which has no stable [`ErrorKind`].
-const IN_PROGRESS: i32 = if cfg!(target_os = "linux") { 115 } else { 36 };
+/// Returns the addresses of the upstream, without those of IPv6 if this system has no IPv6.
+///
+/// To connect to such an address fails with EADDRNOTAVAIL, which otherwise means that all ports are in use.
+fn addresses_of(upstream: &str) -> anyhow::Result<Vec<SocketAddr>> {
+    let mut addresses = resolve(upstream)?;
+    let has_ipv6 = UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
+    addresses.retain(|address| address.is_ipv4() || has_ipv6);
+    ensure!(!addresses.is_empty(), "cannot connect to {upstream}: this system has no IPv6");
+    Ok(addresses)
+}
 
-/// Has the socket reset when it is closed, so that its peer does not take an accident for an end.
-fn break_off(socket: &TcpStream) {
-    let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
+/// Checks that `text` is an address that can be connected to.
+fn upstream(text: &str) -> Result<String, String> {
+    let address = options::address(text)?;
+    if address.ends_with(":0") { Err("expected a port from 1 to 65535".to_owned()) } else { Ok(address) }
+}
+
+impl fmt::Display for Totals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Totals { carried, broken_off, up, down } = self;
+        let (up, down) = (Bytes(*up), Bytes(*down));
+        write!(f, "carried {carried} connections ({broken_off} broken off), {up} up, {down} down")
+    }
 }

@@ -1,165 +1,357 @@
-//! hyper on an async runtime of this crate's own, which stands on pollio: see `src/runtime.rs`.
+//! hyper on the async runtime of `examples::runtime`, which is built on pollio.
 //!
-//! It shows what a runtime needs of a poller: a registrar that I/O types register with, a waker that other threads
-//! reach it by, time-outs for its timers, generations for the fds of tasks that are gone.
+//! It shows what a runtime needs from a poller: a registrar for its I/O types, a waker for other threads, timeouts for
+//! its timers, and generations for the descriptors of tasks that are gone.
+//!
+//! With `--tokio` the same server runs on tokio, to compare the two.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
-use std::io;
-use std::net::{SocketAddr, TcpListener};
-use std::pin::pin;
+use std::future::{Future, poll_fn};
+use std::io::{self, ErrorKind};
+use std::marker::PhantomData;
+use std::net::TcpListener;
+use std::pin::{Pin, pin};
 use std::process::ExitCode;
 use std::rc::Rc;
-use std::time::Duration;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
+use anyhow::Result;
 use bytes::Bytes;
-use examples::runtime::net::{TcpListener as AsyncListener, TcpStream};
-use examples::runtime::{Either, Occasion, Runtime, race, sleep, spawn, timeout};
-use examples::{LiveLine, Stop, exit_code};
+use clap::Parser;
+use examples::acceptor::check_room;
+use examples::options;
+use examples::output::{Output, exit_code, per_second};
+use examples::runtime::net::{TcpListener as PollioListener, TcpStream as PollioStream};
+use examples::runtime::timers::HyperTimer;
+use examples::runtime::{Either, Latch, Runtime, race, spawn, yield_now};
+use examples::signals::Stop;
+use examples::sockets::{is_shortage, listen};
 use http_body_util::Full;
 use hyper::body::Incoming;
+use hyper::header::{CONNECTION, HeaderValue};
+use hyper::rt::{Read, ReadBufCursor, Sleep, Timer, Write};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
-use lexopt::prelude::*;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener as TokioListener, TcpStream as TokioStream};
+use tokio::runtime::Builder;
+use tokio::task::{LocalSet, spawn_local};
 
-const HELP: &str = "\
-hyper on an async runtime that stands on pollio.
+/// hyper on an async runtime that is built on pollio. GET / says hello.
+#[derive(Parser)]
+#[command(name = "runtime")]
+struct Options {
+    /// Where to listen, as HOST:PORT. Port 0 takes a free port
+    #[arg(default_value = "127.0.0.1:7003", value_parser = options::address)]
+    address: String,
+    /// Serve the same on tokio's current_thread runtime, to compare
+    #[arg(long)]
+    tokio: bool,
+    /// How long a client may take to send a request's head, or to read a part of an answer
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value = "10",
+        value_parser = options::seconds,
+        allow_negative_numbers = true
+    )]
+    idle: Duration,
+}
 
-Usage: runtime [ADDRESS] [--tokio]
-
-  ADDRESS         where to listen, 127.0.0.1:7003 unless given; port 0 takes a free one
-  --tokio         serve the same on tokio's current_thread runtime, to compare
-  -h, --help      this text";
-
-/// How long a connection that is being answered may go on when the program is stopped.
+/// How long the program waits for its connections once it stops.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// How long a new client has for its first request once the program stops. The request may be on its way.
+const LAST_CHANCE: Duration = Duration::from_secs(1);
+
+/// How long to wait after a shortage. Other processes may free what is missing, and nothing reports that.
+const RETRY: Duration = Duration::from_millis(10);
+
+/// How many connections are accepted, or fail, before others get their turn.
+const AT_A_TIME: u32 = 64;
+
 fn main() -> ExitCode {
-    exit_code("runtime", run())
+    exit_code("runtime", run(Options::parse()))
 }
 
-fn run() -> Result<(), String> {
-    let (mut address, mut is_tokio) = ("127.0.0.1:7003".to_owned(), false);
-    let mut arguments = lexopt::Parser::from_env();
-    while let Some(argument) = arguments.next().map_err(|error| error.to_string())? {
-        match argument {
-            Short('h') | Long("help") => {
-                println!("{HELP}");
-                return Ok(());
-            }
-            Long("tokio") => is_tokio = true,
-            Value(value) => address = value.string().map_err(|error| error.to_string())?,
-            other => return Err(format!("{}\n\n{HELP}", other.unexpected())),
-        }
+fn run(options: Options) -> Result<()> {
+    let stop = Latch::default();
+    Stop::on_signals(stop.clone())?;
+    let listener = listen(&options.address)?;
+    let address = listener.local_addr()?;
+    let output = Output::start()?;
+    output.line(format_args!("runtime on {address}"));
+    output.line(format_args!("try: curl http://{address}/"));
+    output.line("Ctrl-C stops it");
+    if options.tokio {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let server = Server::new(options.idle, stop, output);
+        LocalSet::new()
+            .block_on(&runtime, async { server.serve(OnTokio(TokioListener::from_std(listener)?)).await })?;
+    } else {
+        let server = Server::new(options.idle, stop, output);
+        Runtime::new()?.block_on(async { server.serve(OnPollio::new(listener)?).await })??;
     }
-    let listener = TcpListener::bind(&address).map_err(|error| match error.kind() {
-        io::ErrorKind::InvalidInput => {
-            format!("'{address}' is not an address: say HOST:PORT, such as 127.0.0.1:7003")
-        }
-        _ => format!("cannot listen on {address}: {error}"),
-    })?;
-    let fails = |error: io::Error| format!("stopped by an error: {error}");
-    let address = listener.local_addr().map_err(fails)?;
-    println!("runtime on {address}");
-    println!("talk to it:  curl http://{address}/      stop it: Ctrl-C");
-    if is_tokio {
-        return serve_on_tokio(listener).map_err(fails);
-    }
-    let mut runtime = Runtime::new().map_err(fails)?;
-    let stopped = Occasion::default();
-    Stop::on_interrupt(stopped.clone()).map_err(fails)?;
-    runtime.block_on(serve(listener, stopped)).and_then(|result| result).map_err(fails)
-}
-
-/// The handler, whatever it runs on.
-async fn hello(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
-    let mut response = match request.uri().path() {
-        "/" => Response::new(Full::from("Hello from hyper on pollio.\n")),
-        _ => Response::new(Full::from("Nothing here.\n")),
-    };
-    if request.uri().path() != "/" {
-        *response.status_mut() = hyper::StatusCode::NOT_FOUND;
-    }
-    Ok(response)
-}
-
-#[derive(Default)]
-struct Totals {
-    open: Cell<u64>,
-    connections: Cell<u64>,
-    requests: Cell<u64>,
-}
-
-fn add(count: &Cell<u64>, by: i64) {
-    count.set(count.get().wrapping_add_signed(by));
-}
-
-async fn serve(listener: TcpListener, stopped: Occasion) -> io::Result<()> {
-    let listener = AsyncListener::from_std(listener)?;
-    let totals = Rc::new(Totals::default());
-    let line = spawn(show(Rc::clone(&totals), stopped.clone()));
-    loop {
-        match race(listener.accept(), stopped.wait()).await {
-            Either::Left(Ok((stream, _))) => {
-                spawn(converse(stream, Rc::clone(&totals), stopped.clone()));
-            }
-            // Out of fds, most likely: until one is free, or a moment has passed.
-            Either::Left(Err(_)) => sleep(Duration::from_millis(100)).await,
-            Either::Right(()) => break,
-        }
-    }
-    drop(listener);
-    let all_gone = async {
-        while totals.open.get() > 0 {
-            sleep(Duration::from_millis(10)).await;
-        }
-    };
-    let _ = timeout(GRACE, all_gone).await;
-    line.await;
-    println!("served {} connections, answered {} requests", totals.connections.get(), totals.requests.get());
     Ok(())
 }
 
-/// Answers the requests of one connection, and when the program is stopped the one under way.
-async fn converse(stream: TcpStream, totals: Rc<Totals>, stopped: Occasion) {
-    add(&totals.connections, 1);
-    add(&totals.open, 1);
-    let service = service_fn(|request| {
-        add(&totals.requests, 1);
-        hello(request)
-    });
-    let mut connection = pin!(http1::Builder::new().serve_connection(stream, service));
-    // What ends it is the peer's affair: an error, or the end.
-    if let Either::Right(()) = race(connection.as_mut(), stopped.wait()).await {
-        connection.as_mut().graceful_shutdown();
-        let _ = timeout(GRACE, connection).await;
-    }
-    add(&totals.open, -1);
+/// What the server asks of a runtime. Everything else is the same on both runtimes, so that a comparison is fair.
+trait Platform: 'static {
+    type Stream: Read + Write + Unpin + 'static;
+    type Timer: Timer + Default + Send + Sync + 'static;
+
+    /// Waits for the next connection. An error may be that of a single connection.
+    fn accept(&self) -> impl Future<Output = io::Result<Self::Stream>>;
+    fn spawn(task: impl Future<Output = ()> + 'static);
 }
 
-async fn show(totals: Rc<Totals>, stopped: Occasion) {
-    let mut line = LiveLine::default();
-    while let Either::Left(()) = race(sleep(line.due_in()), stopped.wait()).await {
-        line.show(|| {
-            format!("{} connections, {} requests answered", totals.open.get(), totals.requests.get())
+struct OnPollio(PollioListener);
+
+impl OnPollio {
+    fn new(listener: TcpListener) -> io::Result<Self> {
+        PollioListener::from_std(listener).map(OnPollio)
+    }
+}
+
+impl Platform for OnPollio {
+    type Stream = PollioStream;
+    type Timer = HyperTimer;
+
+    async fn accept(&self) -> io::Result<PollioStream> {
+        let (stream, _) = self.0.accept().await?;
+        Ok(stream)
+    }
+
+    fn spawn(task: impl Future<Output = ()> + 'static) {
+        spawn(task);
+    }
+}
+
+struct OnTokio(TokioListener);
+
+impl Platform for OnTokio {
+    type Stream = TokioIo<TokioStream>;
+    type Timer = TokioTimer;
+
+    async fn accept(&self) -> io::Result<TokioIo<TokioStream>> {
+        let (stream, _) = poll_fn(|context| match check_room(&self.0) {
+            Err(error) if is_shortage(&error) => Poll::Ready(Err(error)),
+            _ => self.0.poll_accept(context),
+        })
+        .await?;
+        let _ = stream.set_nodelay(true); // macOS: EINVAL if the peer has reset the connection
+        Ok(TokioIo::new(stream))
+    }
+
+    fn spawn(task: impl Future<Output = ()> + 'static) {
+        spawn_local(task);
+    }
+}
+
+/// What the server's tasks share.
+struct Server<P> {
+    idle: Duration,
+    /// Opened by a signal.
+    stop: Latch,
+    /// Opened when the connections at hand should end. Later connections get a new latch.
+    finish: RefCell<Latch>,
+    output: RefCell<Output>,
+    open: Cell<u64>,
+    connections: Cell<u64>,
+    requests: Cell<u64>,
+    platform: PhantomData<P>,
+}
+
+impl<P: Platform> Server<P> {
+    fn new(idle: Duration, stop: Latch, output: Output) -> Rc<Self> {
+        Rc::new(Server {
+            idle,
+            stop,
+            finish: RefCell::default(),
+            output: RefCell::new(output),
+            open: Cell::new(0),
+            connections: Cell::new(0),
+            requests: Cell::new(0),
+            platform: PhantomData,
+        })
+    }
+
+    /// Serves until a stop is requested and the requests under way are answered.
+    async fn serve(self: Rc<Self>, platform: P) -> io::Result<()> {
+        let status = Rc::clone(&self);
+        P::spawn(async move { status.show_status().await });
+        self.accept_until(&platform, || self.stop.wait()).await;
+        self.output.borrow().line(format_args!(
+            "stopping: waits at most {} s for {} connections, a second signal ends it at once",
+            GRACE.as_secs(),
+            self.open.get()
+        ));
+        let finished = async {
+            // Who has connected by now gets an answer. The runtime reports such a client before the time is up.
+            self.accept_until(&platform, || sleep::<P>(RETRY)).await;
+            drop(platform);
+            self.finish_connections();
+            while self.open.get() > 0 {
+                sleep::<P>(RETRY).await;
+            }
+        };
+        let _ = timeout::<P, _>(GRACE, finished).await;
+        self.output.borrow().line(self.totals());
+        Ok(())
+    }
+
+    async fn accept_until<F: Future>(self: &Rc<Self>, platform: &P, end: impl Fn() -> F) {
+        let (mut in_a_row, mut failed) = (0, 0);
+        while let Either::Left(result) = race(platform.accept(), end()).await {
+            match result {
+                Ok(stream) => {
+                    failed = 0;
+                    let server = Rc::clone(self);
+                    P::spawn(async move { server.serve_connection(stream).await });
+                }
+                Err(error) => {
+                    failed += 1;
+                    // Most errors are those of one connection, and the next one may be good (accept(2)).
+                    if is_shortage(&error) || failed == AT_A_TIME {
+                        failed = 0;
+                        self.finish_connections();
+                        sleep::<P>(RETRY).await;
+                    }
+                }
+            }
+            in_a_row += 1;
+            if in_a_row % AT_A_TIME == 0 {
+                yield_now().await;
+            }
+        }
+    }
+
+    /// Has every connection end after its answer: because the program stops, or because other clients wait for a free
+    /// descriptor.
+    fn finish_connections(&self) {
+        self.finish.take().open();
+    }
+
+    async fn serve_connection(&self, stream: P::Stream) {
+        self.connections.set(self.connections.get() + 1);
+        self.open.set(self.open.get() + 1);
+        self.answer_requests(stream).await;
+        self.open.set(self.open.get() - 1);
+    }
+
+    async fn answer_requests(&self, stream: P::Stream) {
+        let finish = self.finish.borrow().clone();
+        let is_new = Cell::new(true);
+        let service = service_fn(|request| {
+            is_new.set(false);
+            self.requests.set(self.requests.get() + 1);
+            let response = answer(&request, finish.is_open());
+            async { Ok::<_, Infallible>(response) }
         });
+        let stream = WriteTimeout::<P> { stream, limit: self.idle, waiting: None };
+        let connection = http1::Builder::new()
+            .half_close(true) // a client may close its side after its request
+            .timer(P::Timer::default())
+            .header_read_timeout(self.idle)
+            .serve_connection(stream, service);
+        let mut connection = pin!(connection);
+        // A connection's errors are its client's affair.
+        let Either::Right(()) = race(connection.as_mut(), finish.wait()).await else { return };
+        if is_new.get() {
+            let patience = if self.stop.is_open() { LAST_CHANCE } else { self.idle };
+            if timeout::<P, _>(patience, connection.as_mut()).await.is_some() {
+                return;
+            }
+        }
+        connection.as_mut().graceful_shutdown();
+        let _ = connection.await;
     }
-    line.end();
-}
 
-fn serve_on_tokio(listener: TcpListener) -> io::Result<()> {
-    listener.set_nonblocking(true)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-    tokio::task::LocalSet::new().block_on(&runtime, async {
-        let listener = tokio::net::TcpListener::from_std(listener)?;
+    async fn show_status(&self) {
+        let (mut requests, mut since) = (0, Instant::now());
         loop {
-            let (stream, _): (_, SocketAddr) = listener.accept().await?;
-            stream.set_nodelay(true)?;
-            tokio::task::spawn_local(async move {
-                let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(hello)).await;
+            let due_in = self.output.borrow().due_in();
+            sleep::<P>(due_in).await;
+            self.output.borrow_mut().status(|| {
+                let rate = per_second(self.requests.get() - requests, since.elapsed());
+                (requests, since) = (self.requests.get(), Instant::now());
+                format!("{} open, {rate} requests/s, {}", self.open.get(), self.totals())
             });
         }
-    })
+    }
+
+    fn totals(&self) -> String {
+        format!("served {} connections, answered {} requests", self.connections.get(), self.requests.get())
+    }
+}
+
+fn answer(request: &Request<Incoming>, is_last: bool) -> Response<Full<Bytes>> {
+    let (status, text) = match request.uri().path() {
+        "/" => (StatusCode::OK, "Hello from hyper on pollio.\n"),
+        _ => (StatusCode::NOT_FOUND, "Nothing here.\n"),
+    };
+    let mut response = Response::new(Full::from(text));
+    *response.status_mut() = status;
+    if is_last {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+fn sleep<P: Platform>(time: Duration) -> Pin<Box<dyn Sleep>> {
+    P::Timer::default().sleep(time)
+}
+
+async fn timeout<P: Platform, F: Future>(time: Duration, future: F) -> Option<F::Output> {
+    match race(future, sleep::<P>(time)).await {
+        Either::Left(output) => Some(output),
+        Either::Right(()) => None,
+    }
+}
+
+/// A stream whose write fails if the client takes nothing for `limit`. hyper has a timeout for reading a request's
+/// head, and none for writing.
+struct WriteTimeout<P: Platform> {
+    stream: P::Stream,
+    limit: Duration,
+    /// Since when a write has been waiting.
+    waiting: Option<Pin<Box<dyn Sleep>>>,
+}
+
+impl<P: Platform> Read for WriteTimeout<P> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        cursor: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, cursor)
+    }
+}
+
+impl<P: Platform> Write for WriteTimeout<P> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(result) = Pin::new(&mut self.stream).poll_write(context, bytes) {
+            self.waiting = None;
+            return Poll::Ready(result);
+        }
+        let limit = self.limit;
+        let waiting = self.waiting.get_or_insert_with(|| sleep::<P>(limit));
+        ready!(waiting.as_mut().poll(context));
+        Poll::Ready(Err(ErrorKind::TimedOut.into()))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
 }

@@ -1,209 +1,251 @@
-//! Several threads, each with a poller and a listener of its own, that hand connections over.
+//! An echo server on several threads, each with a poller of its own, that hand connections over.
 //!
-//! The listeners share an address (SO_REUSEPORT): Linux spreads connections over them by a hash, which is fair on the
-//! whole and not at each time; macOS gives most of them to one. So a worker that has more than another hands what it
-//! accepts over, in one of two ways. By a waker: the socket goes through a channel, and the waker tells the other to
-//! look there and to watch it. By a registrar: the socket goes through the channel too, but it is watched from here,
-//! while the other waits; it looks into the channel when the first event comes.
+//! Each worker also has a listener. The listeners share an address (SO_REUSEPORT), and the systems differ in what that
+//! does. Linux spreads connections over them by a hash: evenly in the long run, but not at any given moment. macOS gives
+//! all connections to the listener that was bound last. So a worker hands each connection that it accepts to the worker
+//! that has the fewest, in one of two ways:
+//!
+//! - By waker: the socket goes through a channel, and the waker makes the other worker take it out and register it.
+//! - By registrar: the socket goes through the channel too, and the worker that accepted it registers it with the other
+//!   worker's poller. Its first event makes the other worker take it out.
 
-use std::collections::HashMap;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::AsRawFd;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use examples::{Acceptor, Bytes, LiveLine, Stop, bind, exit_code, unless_it_blocks};
-use lexopt::prelude::*;
+use anyhow::{Context, Result, anyhow, ensure};
+use clap::Parser;
+use clap::builder::ArgPredicate;
+use examples::acceptor::Acceptor;
+use examples::clients::Clients;
+use examples::connections::Connections;
+use examples::options;
+use examples::output::{Bytes, Output, exit_code};
+use examples::signals::Stop;
+use examples::sockets::{Sharing, if_ready, listen, listen_on};
 use pollio::{EventKind, EventObject, Interest, OsPoller, OsRegistrar, OsWaker, Poller, Register, Wakeup};
-use socket2::{Domain, Socket, Type};
 
-const HELP: &str = "\
-An echo server on several threads, with a poller each, on pollio.
-
-Usage: threads [ADDRESS] [--workers NUMBER] [--demo [SECONDS]]
-
-  ADDRESS         where to listen, 127.0.0.1:7004 unless given; port 0 takes a free one
-  --workers       how many threads, 4 unless given
-  --demo          be the clients as well, for 2 seconds or SECONDS, and check each byte
-  -h, --help      this text";
-
-const CLIENTS: usize = 40;
-
-fn main() -> ExitCode {
-    exit_code("threads", run())
-}
-
+/// An echo server on several threads, with a poller each, on pollio
+#[derive(Parser)]
+#[command(name = "threads")]
 struct Options {
+    /// Where to listen. Port 0 takes a free one
+    #[arg(value_parser = options::address, default_value = "127.0.0.1:7004")]
+    #[arg(default_value_if("demo", ArgPredicate::IsPresent, "127.0.0.1:0"))]
     address: String,
+    /// How many threads serve
+    #[arg(long, value_name = "NUMBER", value_parser = options::number(1..=255_usize), default_value = "4")]
     workers: usize,
+    /// Also run clients for SECONDS (2 if not given), and verify the echoed bytes
+    #[arg(long, value_name = "SECONDS", value_parser = options::seconds)]
+    #[arg(num_args = 0..=1, default_missing_value = "2")]
     demo: Option<Duration>,
 }
 
-impl Options {
-    /// `None` where only the help was asked for.
-    fn parse() -> Result<Option<Self>, lexopt::Error> {
-        let mut address = None;
-        let (mut workers, mut demo) = (4, None);
-        let mut arguments = lexopt::Parser::from_env();
-        while let Some(argument) = arguments.next()? {
-            match argument {
-                Short('h') | Long("help") => {
-                    println!("{HELP}");
-                    return Ok(None);
-                }
-                Long("workers") => workers = arguments.value()?.parse::<u8>()?.max(1).into(),
-                Long("demo") => {
-                    let mut raw = arguments.raw_args()?;
-                    let seconds = raw
-                        .next_if(|next| next.to_str().is_some_and(|next| next.parse::<u16>().is_ok()))
-                        .map_or(Ok(2), |seconds| seconds.parse::<u16>())?;
-                    demo = Some(Duration::from_secs(seconds.into()));
-                }
-                Value(value) if address.is_none() => address = Some(value.string()?),
-                other => return Err(other.unexpected()),
-            }
-        }
-        let default = if demo.is_some() { "127.0.0.1:0" } else { "127.0.0.1:7004" };
-        Ok(Some(Options { address: address.unwrap_or_else(|| default.to_owned()), workers, demo }))
-    }
+/// How many clients the demo has.
+const CLIENTS: u64 = 40;
+
+/// How much a worker reads at a time.
+const BUFFER: usize = 16 * 1_024;
+
+/// How often the main thread looks whether it is time to stop.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// How long a stopped worker waits for clients to take their echo.
+const GRACE: Duration = Duration::from_secs(5);
+
+fn main() -> ExitCode {
+    exit_code("threads", run(&Options::parse()))
 }
 
-fn run() -> Result<(), String> {
-    let options = Options::parse().map_err(|error| format!("{error}\n\n{HELP}"))?;
-    let Some(Options { address, workers, demo }) = options else { return Ok(()) };
-    // One that does not share, for a moment: it fails where another program listens there, even one that shares.
-    let alone = bind(&address)?;
-    let fails = |error: io::Error| format!("stopped by an error: {error}");
-    let address = alone.local_addr().map_err(fails)?;
-    drop(alone);
-    let listeners = (0..workers).map(|_| listen(address)).collect::<io::Result<_>>().map_err(fails)?;
-    println!("threads on {address}");
-    println!("talk to {workers} of them:  nc {} {}      stop: Ctrl-C", address.ip(), address.port());
-    serve(listeners, address, demo).map_err(fails)
-}
-
-/// A listener that shares its address with others of the program.
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    socket.set_reuse_port(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(4_096)?;
-    Ok(socket.into())
-}
-
-fn serve(listeners: Vec<TcpListener>, address: SocketAddr, demo: Option<Duration>) -> io::Result<()> {
-    let mut pollers = Vec::new();
+fn run(options: &Options) -> Result<()> {
+    // A worker's poller is made here, because the others need its waker and its registrar.
+    let pollers = (0..options.workers).map(|_| OsPoller::new()).collect::<io::Result<Vec<_>>>()?;
     let mut colleagues = Vec::new();
-    let mut handed_over = Vec::new();
-    for _ in &listeners {
-        let poller = OsPoller::new()?;
+    let mut receivers = Vec::new();
+    for poller in &pollers {
         let (sockets, receiver) = channel();
         let (waker, registrar) = (poller.waker()?, poller.registrar());
-        colleagues.push(Colleague { sockets, waker, registrar, connections: AtomicUsize::new(0) });
-        pollers.push(poller);
-        handed_over.push(receiver);
+        colleagues.push(Colleague { sockets, waker, registrar, connections: AtomicIsize::new(0) });
+        receivers.push(receiver);
     }
-    let all = All(colleagues.into());
-    let stop = Stop::on_interrupt(all.clone())?;
-    let workers: Vec<JoinHandle<io::Result<Served>>> = pollers
-        .into_iter()
-        .zip(listeners)
-        .zip(handed_over)
-        .enumerate()
-        .map(|(number, ((poller, listener), handed_over))| {
-            let (all, stop) = (all.clone(), stop.clone());
-            let connections = HashMap::new();
-            let served = Served::default();
-            let acceptor = Acceptor::new(listener, EventKind::Server);
-            let mut worker = Worker { number, poller, acceptor, handed_over, all, connections, served };
-            thread::spawn(move || worker.serve(&stop))
-        })
-        .collect();
-    let clients: Vec<JoinHandle<io::Result<u64>>> = demo
-        .into_iter()
-        .flat_map(|time| (0..CLIENTS).map(move |_| thread::spawn(move || client(address, time))))
-        .collect();
-    let mut line = LiveLine::default();
-    let is_demo = demo.is_some();
-    // A worker ends before it is told to only by an error.
-    let is_over = || {
-        (is_demo && clients.iter().all(JoinHandle::is_finished))
-            || workers.iter().any(JoinHandle::is_finished)
+    let team = Team(Arc::new(Shared {
+        colleagues,
+        listeners: AtomicUsize::new(options.workers),
+        accepted: AtomicUsize::new(0),
+    }));
+    let stop = Stop::on_signals(team.clone())?;
+    let (listeners, address) = listen_together(options)?;
+
+    let mut workers = Vec::new();
+    for (number, (poller, (listener, handed_over))) in
+        pollers.into_iter().zip(listeners.into_iter().zip(receivers)).enumerate()
+    {
+        let mut worker = Worker {
+            number,
+            poller,
+            acceptor: Acceptor::new(listener, EventKind::Server)?,
+            handed_over,
+            team: team.clone(),
+            stop: stop.clone(),
+            connections: Connections::default(),
+            buffer: vec![0; BUFFER],
+            served: Served::default(),
+        };
+        let name = format!("worker {number}");
+        workers.push(thread::Builder::new().name(name).spawn(move || worker.run())?);
+    }
+
+    let mut output = Output::start()?;
+    output.line(format_args!("threads on {address}"));
+    output.line(format_args!(
+        "talk to {} workers:  nc {} {}      stop it: Ctrl-C",
+        options.workers,
+        address.ip(),
+        address.port()
+    ));
+    let Some(time) = options.demo else {
+        return supervise(workers, &team, &stop, &mut output).map(drop);
     };
-    while !stop.is_requested() && !is_over() {
-        thread::sleep(line.due_in().min(Duration::from_millis(50)));
-        line.show(|| all.line());
+    let clients = Clients::new(CLIENTS);
+    let echoed = thread::scope(|scope| {
+        scope.spawn(|| {
+            clients.run(address, time, &stop);
+            stop.request();
+        });
+        supervise(workers, &team, &stop, &mut output)
+    })?;
+    if !clients.is_cut_short() {
+        output.line(clients.summary());
+        let sent = clients.bytes();
+        ensure!(echoed == sent, "the servers echoed {echoed} bytes, the clients sent {sent}");
     }
-    line.end();
-    let is_interrupted = stop.is_requested();
+    clients.check()
+}
+
+/// Returns a listener for each worker, all on the same address.
+fn listen_together(options: &Options) -> Result<(Vec<TcpListener>, SocketAddr)> {
+    // SO_REUSEPORT would share the address even with another program. So listen without it first, which fails if
+    // anybody else listens there.
+    let address = listen(&options.address)?.local_addr()?;
+    let listeners =
+        (0..options.workers).map(|_| listen_on(address, Sharing::Shared)).collect::<io::Result<_>>();
+    Ok((listeners.with_context(|| format!("cannot listen on {address}"))?, address))
+}
+
+/// Shows a status line until the program is asked to stop. Then waits for the workers and prints what they did. Returns
+/// how many bytes they echoed.
+fn supervise(
+    workers: Vec<JoinHandle<io::Result<Served>>>,
+    team: &Team,
+    stop: &Stop,
+    output: &mut Output,
+) -> Result<u64> {
+    // A worker that ends before it is asked to has met an error.
+    while !stop.is_requested() && !workers.iter().any(JoinHandle::is_finished) {
+        output.status(|| team.status());
+        thread::sleep(output.due_in().min(LOOK));
+    }
     stop.request();
-    all.wake()?;
-    let (mut connections, mut handed_over, mut echoed) = (0, 0, 0);
+    team.wake()?;
+    let end = Instant::now() + LOOK;
+    while Instant::now() < end && !workers.iter().all(JoinHandle::is_finished) {
+        thread::sleep(Duration::from_millis(1));
+    }
+    if !workers.iter().all(JoinHandle::is_finished) {
+        output.line(format_args!(
+            "stopping: clients have to take their echo, for at most {} s; Ctrl-C ends it at once",
+            GRACE.as_secs()
+        ));
+    }
+    let mut total = Served::default();
     for (number, worker) in workers.into_iter().enumerate() {
-        let served = worker.join().map_err(|_| io::Error::other("a worker panicked"))??;
+        let served = worker.join().map_err(|_| anyhow!("worker {number} panicked"))??;
         let Served { accepted, by_waker, by_registrar, bytes } = served;
-        println!(
+        output.line(format_args!(
             "  worker {number}: accepted {accepted}, took over {by_waker} by waker and {by_registrar} by registrar, \
              echoed {}",
             Bytes(bytes)
-        );
-        connections += accepted;
-        handed_over += by_waker + by_registrar;
-        echoed += bytes;
+        ));
+        total.accepted += accepted;
+        total.by_waker += by_waker;
+        total.by_registrar += by_registrar;
+        total.bytes += bytes;
     }
-    println!("{connections} connections, {handed_over} of them handed over, echoed {}", Bytes(echoed));
-    let mut sent = 0;
-    for client in clients {
-        match client.join().map_err(|_| io::Error::other("a client panicked"))? {
-            Ok(bytes) => sent += bytes,
-            // What it was talking to is gone.
-            Err(_) if is_interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    if is_demo && !is_interrupted {
-        println!("{CLIENTS} clients checked {} of it", Bytes(sent));
-        if sent != echoed || sent == 0 {
-            return Err(io::Error::other("some of it is missing"));
-        }
-    }
-    Ok(())
+    output.line(format_args!(
+        "{} connections, {} of them handed over, echoed {}",
+        total.accepted,
+        total.by_waker + total.by_registrar,
+        Bytes(total.bytes)
+    ));
+    Ok(total.bytes)
 }
 
 /// What the workers know of each other.
 #[derive(Clone)]
-struct All(Arc<[Colleague]>);
+struct Team(Arc<Shared>);
+
+struct Shared {
+    colleagues: Vec<Colleague>,
+    /// How many workers still listen, and may therefore hand connections over.
+    listeners: AtomicUsize,
+    /// How many connections all workers have accepted.
+    accepted: AtomicUsize,
+}
 
 struct Colleague {
     sockets: Sender<HandedOver>,
     waker: OsWaker,
     registrar: OsRegistrar,
-    connections: AtomicUsize,
+    connections: AtomicIsize,
 }
 
 enum HandedOver {
     ByWaker(TcpStream),
-    /// It is watched already.
+    /// The socket is registered already, as [`IN_TRANSIT`].
     ByRegistrar(TcpStream),
 }
 
-impl All {
-    fn line(&self) -> String {
-        let counts: Vec<String> =
-            self.0.iter().map(|worker| worker.connections.load(Ordering::Relaxed).to_string()).collect();
-        format!("connections by worker: {}", counts.join(" "))
+/// The generation of a socket that is still in the channel. No connection has it.
+const IN_TRANSIT: u32 = 0;
+
+impl Team {
+    fn status(&self) -> String {
+        let accepted = self.0.accepted.load(Ordering::Relaxed);
+        let mut status = format!("{accepted} connections accepted, open ones by worker:");
+        for colleague in &self.0.colleagues {
+            status.push_str(&format!(" {}", colleague.connections.load(Ordering::Relaxed)));
+        }
+        status
+    }
+
+    /// Counts connections of a worker that come or go.
+    fn count(&self, number: usize, change: isize) {
+        if let Some(colleague) = self.0.colleagues.get(number) {
+            colleague.connections.fetch_add(change, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns the worker that should serve a connection that worker `number` has accepted: the one with the fewest,
+    /// and itself if no other has fewer.
+    fn idlest(&self, number: usize) -> usize {
+        let load = |number: usize| {
+            self.0.colleagues.get(number).map_or(isize::MAX, |it| it.connections.load(Ordering::Relaxed))
+        };
+        let idlest = (0..self.0.colleagues.len()).min_by_key(|number| load(*number)).unwrap_or(number);
+        if load(idlest) < load(number) { idlest } else { number }
     }
 }
 
-impl Wakeup for All {
+impl Wakeup for Team {
     fn wake(&self) -> io::Result<()> {
-        self.0.iter().try_for_each(|worker| worker.waker.wake())
+        self.0.colleagues.iter().try_for_each(|colleague| colleague.waker.wake())
     }
 }
 
@@ -212,14 +254,11 @@ struct Worker {
     poller: OsPoller,
     acceptor: Acceptor<EventKind>,
     handed_over: Receiver<HandedOver>,
-    all: All,
-    connections: HashMap<RawFd, Connection>,
+    team: Team,
+    stop: Stop,
+    connections: Connections<Connection>,
+    buffer: Vec<u8>,
     served: Served,
-}
-
-struct Connection {
-    socket: TcpStream,
-    unsent: Vec<u8>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -231,132 +270,201 @@ struct Served {
 }
 
 impl Worker {
-    fn serve(&mut self, stop: &Stop) -> io::Result<Served> {
+    fn run(&mut self) -> io::Result<Served> {
         self.acceptor.watch(&self.poller)?;
-        let mut buffer = vec![0; 16 * 1_024];
-        while !stop.is_requested() {
-            // A listener that lacked an fd is tried again after half a second.
-            let events = self.poller.wait(500)?;
-            self.acceptor.retry(&self.poller)?;
-            // Before the events: one of them may be of a socket that is still in the channel.
-            while let Ok(handed_over) = self.handed_over.try_recv() {
-                match handed_over {
-                    HandedOver::ByWaker(socket) => {
-                        self.poller.add(EventObject::client(socket.as_raw_fd()))?;
-                        self.served.by_waker += 1;
-                        self.keep(socket);
-                    }
-                    HandedOver::ByRegistrar(socket) => {
-                        self.served.by_registrar += 1;
-                        self.keep(socket);
-                    }
-                }
-            }
-            for event in events {
-                match event.kind {
-                    EventKind::Server => match self.accept() {
-                        // The one that it was handed to may have stopped already.
-                        Err(_) if stop.is_requested() => break,
-                        done => done?,
-                    },
-                    EventKind::Client => self.echo(event, &mut buffer)?,
-                }
-            }
+        while !self.stop.is_requested() {
+            self.wait_and_serve(None)?;
         }
+        self.finish()?;
         Ok(self.served)
     }
 
-    fn accept(&mut self) -> io::Result<()> {
-        // Only one at a time: of one more, this worker hears again.
-        let Some((socket, _)) = self.acceptor.accept(&self.poller)? else { return Ok(()) };
-        let event = EventObject::client(socket.as_raw_fd());
-        self.served.accepted += 1;
-        let load =
-            |number: usize| self.all.0.get(number).map_or(0, |it| it.connections.load(Ordering::Relaxed));
-        let idlest = (0..self.all.0.len()).min_by_key(|number| load(*number)).unwrap_or(self.number);
-        let to = if load(self.number) > load(idlest) { idlest } else { self.number };
-        let Some(colleague) = self.all.0.get(to) else { return Ok(()) };
-        colleague.connections.fetch_add(1, Ordering::Relaxed);
-        let gone = |_| io::Error::other("a worker has ended");
-        if to == self.number {
-            self.poller.add(event)?;
-            self.keep(socket);
-        } else if self.served.accepted % 2 == 0 {
-            colleague.sockets.send(HandedOver::ByWaker(socket)).map_err(gone)?;
-            colleague.waker.wake()?;
-        } else {
-            // The socket first: once it is watched, the other may hear of it.
-            colleague.sockets.send(HandedOver::ByRegistrar(socket)).map_err(gone)?;
-            colleague.registrar.add(event)?;
-        }
-        Ok(())
-    }
-
-    fn keep(&mut self, socket: TcpStream) {
-        self.connections.insert(socket.as_raw_fd(), Connection { socket, unsent: Vec::new() });
-    }
-
-    fn echo(&mut self, event: EventObject, buffer: &mut [u8]) -> io::Result<()> {
-        let Some(connection) = self.connections.get_mut(&event.fd) else { return Ok(()) };
-        let was_waiting = !connection.unsent.is_empty();
-        match connection.echo(buffer) {
-            Ok(Some(read)) => self.served.bytes += read,
-            _ => {
-                self.poller.delete(event.fd)?; // before the fd is closed
-                self.connections.remove(&event.fd);
-                if let Some(me) = self.all.0.get(self.number) {
-                    me.connections.fetch_sub(1, Ordering::Relaxed);
-                }
+    /// Answers everything that has arrived by now, and closes the connections and the listener.
+    fn finish(&mut self) -> io::Result<()> {
+        let end = Instant::now() + GRACE;
+        loop {
+            self.accept()?;
+            if self.acceptor.is_open() && self.acceptor.is_drained() {
+                self.acceptor.close(&self.poller)?;
+                self.team.0.listeners.fetch_sub(1, Ordering::AcqRel);
+                self.team.wake()?; // the others may be waiting for this
+            }
+            // This comes before the channel is emptied. Once no worker listens, no worker adds to the channel.
+            let is_last = self.team.0.listeners.load(Ordering::Acquire) == 0;
+            self.take_over()?;
+            for generation in self.connections.generations() {
+                self.echo(generation)?;
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if (is_last && self.connections.is_empty()) || left.is_zero() {
                 return Ok(());
             }
+            // Connections that could not be accepted yet wait in the listener's queue. Try again soon.
+            let pause = if self.acceptor.is_open() { Duration::from_millis(10) } else { left };
+            self.wait_and_serve(Some(pause))?;
         }
-        let is_waiting = !connection.unsent.is_empty();
-        if was_waiting != is_waiting {
-            let interest = if is_waiting { Interest::WRITE } else { Interest::READ };
-            self.poller.modify(event, interest)?;
+    }
+
+    fn wait_and_serve(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        let timeout = [timeout, self.acceptor.due_in()].into_iter().flatten().min();
+        let mut events = Vec::new();
+        self.poller.wait_into(&mut events, timeout)?;
+        self.take_over()?;
+        for event in &events {
+            match event.kind {
+                EventKind::Server => self.accept()?,
+                EventKind::Client => self.echo(event.generation())?,
+            }
+        }
+        self.acceptor.retry(&self.poller)
+    }
+
+    /// Takes out of the channel what other workers have handed over.
+    fn take_over(&mut self) -> io::Result<()> {
+        while let Ok(handed_over) = self.handed_over.try_recv() {
+            let generation = self.connections.next_generation();
+            match handed_over {
+                HandedOver::ByWaker(socket) => {
+                    self.served.by_waker += 1;
+                    let connection = Connection::new(socket, generation);
+                    let registered = self.poller.add(connection.event);
+                    self.keep(connection, registered)?;
+                }
+                HandedOver::ByRegistrar(socket) => {
+                    self.served.by_registrar += 1;
+                    let connection = Connection::new(socket, generation);
+                    let registered = self.poller.modify(connection.event, Interest::READ);
+                    self.keep(connection, registered)?;
+                }
+            }
         }
         Ok(())
     }
+
+    fn accept(&mut self) -> io::Result<()> {
+        while let Some((socket, _)) = self.acceptor.accept(&self.poller)? {
+            self.served.accepted += 1;
+            self.team.0.accepted.fetch_add(1, Ordering::Relaxed);
+            // A worker that is asked to stop may have gone already.
+            let number = if self.stop.is_requested() { self.number } else { self.team.idlest(self.number) };
+            if number == self.number {
+                self.team.count(number, 1);
+                let connection = Connection::new(socket, self.connections.next_generation());
+                let registered = self.poller.add(connection.event);
+                self.keep(connection, registered)?;
+            } else {
+                self.hand_over(socket, number)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn hand_over(&mut self, socket: TcpStream, number: usize) -> io::Result<()> {
+        let Some(colleague) = self.team.0.colleagues.get(number) else { return Ok(()) };
+        self.team.count(number, 1);
+        let is_sent = if self.served.accepted % 2 == 0 {
+            let is_sent = colleague.sockets.send(HandedOver::ByWaker(socket)).is_ok();
+            colleague.waker.wake()?;
+            is_sent
+        } else {
+            let event = EventObject::client(socket.as_raw_fd()).with_generation(IN_TRANSIT);
+            if colleague.registrar.add(event).is_err() {
+                // The other poller has no room for it, so the connection is closed.
+                self.team.count(number, -1);
+                return self.acceptor.pause(&self.poller);
+            }
+            // An event that comes before the socket is in the channel finds no connection, and comes again.
+            colleague.sockets.send(HandedOver::ByRegistrar(socket)).is_ok()
+        };
+        if is_sent { Ok(()) } else { Err(io::Error::other(format!("worker {number} has ended"))) }
+    }
+
+    /// Keeps a connection, or closes it if it could not be registered.
+    fn keep(&mut self, connection: Connection, registered: io::Result<()>) -> io::Result<()> {
+        if registered.is_err() {
+            drop(connection);
+            self.team.count(self.number, -1);
+            return self.acceptor.pause(&self.poller);
+        }
+        self.connections.insert(connection.event.generation(), connection);
+        Ok(())
+    }
+
+    /// Has a connection do what it can, then watches it for what it needs next.
+    fn echo(&mut self, generation: u32) -> io::Result<()> {
+        // A stale event's generation finds no connection.
+        let Some(connection) = self.connections.get_mut(generation) else { return Ok(()) };
+        match connection.echo(&mut self.buffer) {
+            Ok(read) => self.served.bytes += read,
+            Err(_) => return self.close(generation),
+        }
+        let is_over = connection.is_ended || (self.stop.is_requested() && connection.is_waiting);
+        if is_over && connection.unsent.is_empty() {
+            return self.close(generation);
+        }
+        let interest = if connection.unsent.is_empty() { Interest::READ } else { Interest::WRITE };
+        if interest != connection.interest {
+            connection.interest = interest;
+            if self.poller.modify(connection.event, interest).is_err() {
+                return self.close(generation); // no memory for it (macOS)
+            }
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, generation: u32) -> io::Result<()> {
+        let Some(connection) = self.connections.remove(generation) else { return Ok(()) };
+        self.poller.delete(connection.event.fd)?; // before the descriptor is closed
+        drop(connection);
+        self.team.count(self.number, -1);
+        self.acceptor.watch(&self.poller) // because a descriptor is free now
+    }
+}
+
+struct Connection {
+    socket: TcpStream,
+    event: EventObject,
+    interest: Interest,
+    /// What the socket had no room for.
+    unsent: Vec<u8>,
+    /// The peer has sent the end of the stream.
+    is_ended: bool,
+    /// The last read found nothing.
+    is_waiting: bool,
 }
 
 impl Connection {
-    /// Sends what was left, then reads once and sends that. How much was read; `None` at the end.
-    fn echo(&mut self, buffer: &mut [u8]) -> io::Result<Option<u64>> {
-        let mut came = 0;
-        if self.unsent.is_empty() {
-            let Some(read) = unless_it_blocks(self.socket.read(buffer))? else { return Ok(Some(0)) };
-            if read == 0 {
-                return Ok(None);
-            }
-            self.unsent.extend_from_slice(buffer.get(..read).unwrap_or_default());
-            came = read as u64;
+    fn new(socket: TcpStream, generation: u32) -> Self {
+        Connection {
+            event: EventObject::client(socket.as_raw_fd()).with_generation(generation),
+            socket,
+            interest: Interest::READ,
+            unsent: Vec::new(),
+            is_ended: false,
+            is_waiting: false,
         }
-        let sent = unless_it_blocks(self.socket.write(&self.unsent))?.unwrap_or(0);
-        self.unsent.drain(..sent);
-        Ok(Some(came))
     }
-}
 
-/// Comes and goes, sends and checks, until the time is up; returns how many bytes it sent.
-fn client(address: SocketAddr, time: Duration) -> io::Result<u64> {
-    let end = Instant::now() + time;
-    let mut sent = 0;
-    loop {
-        let mut socket = TcpStream::connect(address)?;
-        socket.set_nodelay(true)?;
-        socket.set_read_timeout(Some(Duration::from_secs(30)))?;
-        for _ in 0..fastrand::usize(1..200) {
-            let message = [fastrand::u8(..); 100];
-            let mut echo = [0; 100];
-            socket.write_all(&message)?;
-            socket.read_exact(&mut echo)?;
-            if message != echo {
-                return Err(io::Error::new(ErrorKind::InvalidData, "a byte came back wrong"));
-            }
-            sent += message.len() as u64;
+    /// Reads once, if everything that came before is sent, and sends. Returns how much it read.
+    fn echo(&mut self, buffer: &mut [u8]) -> io::Result<u64> {
+        self.send()?;
+        if !self.unsent.is_empty() || self.is_ended {
+            return Ok(0);
         }
-        if Instant::now() >= end {
-            return Ok(sent);
+        let read = if_ready(self.socket.read(buffer))?;
+        self.is_waiting = read.is_none();
+        self.is_ended = read == Some(0);
+        let received = buffer.get(..read.unwrap_or(0)).unwrap_or_default();
+        self.unsent.extend_from_slice(received);
+        self.send()?;
+        Ok(received.len() as u64)
+    }
+
+    fn send(&mut self) -> io::Result<()> {
+        if !self.unsent.is_empty() {
+            let sent = if_ready(self.socket.write(&self.unsent))?.unwrap_or(0);
+            self.unsent.drain(..sent);
         }
+        Ok(())
     }
 }

@@ -1,7 +1,7 @@
-//! Tasks, and the loop that runs them.
+//! The executor: tasks, and the loop that polls them.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -11,37 +11,46 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, ThreadId};
+use std::time::Duration;
 
 use pollio::{OsPoller, OsWaker, Poller};
 
 use super::reactor::Reactor;
+use super::timers::Timers;
 
-/// How many tasks run before the poller is asked again: so that a task which is always ready starves no fd.
+/// How many tasks are polled before the executor looks for events, so that a task that is always ready starves no one.
 const ROUND: usize = 128;
 
 type Task = Pin<Box<dyn Future<Output = ()>>>;
 
-/// Runs futures on the thread that it was made on.
+/// Runs futures on the thread that created it.
 #[derive(Debug)]
 pub struct Runtime {
     poller: OsPoller<u8>,
     local: Rc<Local>,
 }
 
-/// Spawns on a runtime from any thread.
+/// Spawns tasks on a runtime from any thread.
 #[derive(Clone)]
 pub struct Handle(Arc<Shared>);
 
-/// What only the runtime's own thread sees.
+/// What only the runtime's own thread uses.
+#[derive(Debug)]
 pub(super) struct Local {
-    tasks: RefCell<HashMap<u64, (Task, Arc<TaskWaker>)>>,
-    /// The number of the latest task. 0 is the future that the runtime blocks on.
+    tasks: RefCell<HashMap<u64, Entry>>,
     latest: Cell<u64>,
     shared: Arc<Shared>,
     pub(super) reactor: Reactor,
+    pub(super) timers: Timers,
 }
 
-/// What wakers and handles see, from any thread.
+struct Entry {
+    task: Task,
+    waker: Arc<TaskWaker>,
+}
+
+/// What wakers and handles use, on any thread.
+#[derive(Debug)]
 struct Shared {
     inbox: Mutex<Inbox>,
     thread: ThreadId,
@@ -50,8 +59,9 @@ struct Shared {
 
 #[derive(Default)]
 struct Inbox {
-    /// The tasks that have been woken, in that order.
-    woken: Vec<u64>,
+    /// The tasks to poll, by number.
+    woken: VecDeque<u64>,
+    /// Tasks from other threads.
     spawned: Vec<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
@@ -60,60 +70,60 @@ thread_local! {
 }
 
 impl Runtime {
-    /// A runtime for the current thread.
+    /// Creates a runtime for the current thread.
     ///
     /// # Errors
     ///
     /// Those of [`Poller::new`] and [`Poller::waker`].
     pub fn new() -> io::Result<Self> {
         let poller = OsPoller::<u8>::new()?;
-        let inbox = Mutex::default();
-        let shared = Arc::new(Shared { inbox, thread: thread::current().id(), poller: poller.waker()? });
-        let reactor = Reactor::new(poller.registrar());
-        let (tasks, latest) = (RefCell::default(), Cell::new(0));
-        Ok(Runtime { poller, local: Rc::new(Local { tasks, latest, shared, reactor }) })
+        let shared =
+            Shared { inbox: Mutex::default(), thread: thread::current().id(), poller: poller.waker()? };
+        let local = Local {
+            tasks: RefCell::default(),
+            latest: Cell::new(0),
+            shared: Arc::new(shared),
+            reactor: Reactor::new(poller.registrar()),
+            timers: Timers::default(),
+        };
+        Ok(Runtime { poller, local: Rc::new(local) })
     }
 
-    /// What other threads spawn with.
+    /// Returns a handle for other threads.
     pub fn handle(&self) -> Handle {
         Handle(Arc::clone(&self.local.shared))
     }
 
-    /// Runs until the future is done, and with it all tasks that are spawned meanwhile. Those that are not done then go
-    /// on in the next call, or are dropped with the runtime. A task that panics ends it all, as a thread would.
+    /// Runs a future until it is done. Runs all spawned tasks in the same time, and those that are not done then go on
+    /// in the next call. If a task panics, this call panics.
     ///
     /// # Errors
     ///
-    /// Those of [`Poller::wait_into`].
+    /// Those of [`Poller::wait_into`] and [`Poller::waker`].
+    ///
+    /// # Panics
+    ///
+    /// If another runtime is running on this thread.
     pub fn block_on<F: Future>(&mut self, future: F) -> io::Result<F::Output> {
         let _entered = Entered::new(&self.local);
         let mut future = pin!(future);
-        let waker = self.local.waker(0);
-        waker.wake_by_ref();
-        let main = Waker::from(Arc::clone(&waker));
-        let (mut woken, mut events) = (Vec::new(), Vec::new());
+        // To wake this future is to end the wait, because the loop polls the future each time round.
+        let waker = Waker::from(self.poller.waker()?);
+        let mut events = Vec::new();
         loop {
-            self.local.take_woken(&mut woken);
-            for id in woken.drain(..) {
-                if id == 0 {
-                    waker.is_woken.store(false, Ordering::Release);
-                    if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&main)) {
-                        return Ok(output);
-                    }
-                } else {
-                    self.local.run(id);
-                }
+            if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+                return Ok(output);
             }
-            // A wait that polls only, while there are more tasks to run; a wake-up from elsewhere ends one that blocks.
-            let timeout = self.local.reactor.until_next(self.local.is_woken());
-            self.poller.wait_into(&mut events, timeout)?;
-            self.local.reactor.dispatch(&events);
+            self.local.poll_woken();
+            self.poller.wait_into(&mut events, self.local.until_next())?;
+            self.local.reactor.wake_ready(&events);
+            self.local.timers.wake_due();
         }
     }
 }
 
 impl Handle {
-    /// Spawns a task, and wakes the runtime for it.
+    /// Spawns a task and wakes the runtime.
     ///
     /// # Errors
     ///
@@ -128,25 +138,25 @@ impl Handle {
 ///
 /// # Panics
 ///
-/// Where there is none.
+/// If no runtime is running on this thread.
 pub fn spawn<T: 'static>(future: impl Future<Output = T> + 'static) -> JoinHandle<T> {
-    let joint = Rc::new(Joint { output: Cell::new(None), waiter: Cell::new(None) });
+    let joint = Rc::new(Joint { output: Cell::new(None), waiting: Cell::new(None) });
     let handle = JoinHandle(Rc::clone(&joint));
     current().insert(Box::pin(async move {
         joint.output.set(Some(future.await));
-        if let Some(waiter) = joint.waiter.take() {
-            waiter.wake();
+        if let Some(waker) = joint.waiting.take() {
+            waker.wake();
         }
     }));
     handle
 }
 
-/// Waits for a task. To drop it leaves the task running.
+/// Waits for a task's result. The task goes on if its handle is dropped.
 pub struct JoinHandle<T>(Rc<Joint<T>>);
 
 struct Joint<T> {
     output: Cell<Option<T>>,
-    waiter: Cell<Option<Waker>>,
+    waiting: Cell<Option<Waker>>,
 }
 
 impl<T> Future for JoinHandle<T> {
@@ -156,56 +166,61 @@ impl<T> Future for JoinHandle<T> {
         match self.0.output.take() {
             Some(output) => Poll::Ready(output),
             None => {
-                self.0.waiter.set(Some(context.waker().clone()));
+                self.0.waiting.set(Some(context.waker().clone()));
                 Poll::Pending
             }
         }
     }
 }
 
-/// The runtime that is running on this thread.
+/// Returns the runtime that is running on this thread.
 pub(super) fn current() -> Rc<Local> {
-    CURRENT.with_borrow(|current| current.clone()).expect("a runtime that runs on this thread")
+    with_current(Rc::clone).expect("a runtime is running on this thread")
+}
+
+/// Calls `f` with the runtime that is running on this thread. Returns `None` if no runtime is running.
+pub(super) fn with_current<T>(f: impl FnOnce(&Rc<Local>) -> T) -> Option<T> {
+    // The thread may be ending.
+    CURRENT.try_with(|current| current.borrow().as_ref().map(f)).ok().flatten()
 }
 
 impl Local {
     fn insert(&self, task: Task) {
-        let id = self.latest.get() + 1;
-        self.latest.set(id);
-        let waker = self.waker(id);
+        let number = self.latest.get() + 1;
+        self.latest.set(number);
+        let is_woken = AtomicBool::new(false);
+        let waker = Arc::new(TaskWaker { number, is_woken, shared: Arc::clone(&self.shared) });
         waker.wake_by_ref();
-        self.tasks.borrow_mut().insert(id, (task, waker));
+        self.tasks.borrow_mut().insert(number, Entry { task, waker });
     }
 
-    fn run(&self, id: u64) {
-        // Taken out while it runs, for it may spawn others.
-        let Some((mut task, waker)) = self.tasks.borrow_mut().remove(&id) else { return };
-        // Before the task looks: whatever comes after that wakes it again.
-        waker.is_woken.store(false, Ordering::Release);
-        let std_waker = Waker::from(Arc::clone(&waker));
-        if task.as_mut().poll(&mut Context::from_waker(&std_waker)).is_pending() {
-            self.tasks.borrow_mut().insert(id, (task, waker));
-        }
-    }
-
-    fn take_woken(&self, woken: &mut Vec<u64>) {
+    /// Polls a round of the tasks that were woken.
+    fn poll_woken(&self) {
         let spawned = std::mem::take(&mut self.shared.inbox().spawned);
         for task in spawned {
             self.insert(task);
         }
-        let mut inbox = self.shared.inbox();
-        let round = inbox.woken.len().min(ROUND);
-        woken.extend(inbox.woken.drain(..round));
+        for _ in 0..ROUND {
+            let Some(number) = self.shared.inbox().next() else { return };
+            self.poll_task(number);
+        }
     }
 
-    fn is_woken(&self) -> bool {
-        let inbox = self.shared.inbox();
-        !inbox.woken.is_empty() || !inbox.spawned.is_empty()
+    fn poll_task(&self, number: u64) {
+        // The task is taken out of the table while it is polled, because it may spawn others.
+        let entry = self.tasks.borrow_mut().remove(&number);
+        let Some(mut entry) = entry else { return };
+        // This comes before the task looks at anything, so that anything that happens later wakes it again.
+        entry.waker.is_woken.store(false, Ordering::Release);
+        let waker = Waker::from(Arc::clone(&entry.waker));
+        if entry.task.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
+            self.tasks.borrow_mut().insert(number, entry);
+        }
     }
 
-    fn waker(&self, id: u64) -> Arc<TaskWaker> {
-        let shared = Arc::clone(&self.shared);
-        Arc::new(TaskWaker { id, is_woken: AtomicBool::new(false), shared })
+    /// Returns how long to wait for events. A task that is woken later, by another thread, ends the wait.
+    fn until_next(&self) -> Option<Duration> {
+        if self.shared.inbox().is_empty() { self.timers.due_in() } else { Some(Duration::ZERO) }
     }
 }
 
@@ -215,9 +230,21 @@ impl Shared {
     }
 }
 
-/// Wakes one task: puts its number where the runtime looks, once however often it is woken before that.
+impl Inbox {
+    fn next(&mut self) -> Option<u64> {
+        self.woken.pop_front()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.woken.is_empty() && self.spawned.is_empty()
+    }
+}
+
+/// Wakes one task.
+#[derive(Debug)]
 struct TaskWaker {
-    id: u64,
+    number: u64,
+    /// The task is on the list already, so another wake adds nothing.
     is_woken: AtomicBool,
     shared: Arc<Shared>,
 }
@@ -231,21 +258,21 @@ impl Wake for TaskWaker {
         if self.is_woken.swap(true, Ordering::AcqRel) {
             return;
         }
-        self.shared.inbox().woken.push(self.id);
-        // The runtime's own thread is not waiting, and looks before it does.
+        self.shared.inbox().woken.push_back(self.number);
+        // The runtime's own thread looks at the list before it waits.
         if thread::current().id() != self.shared.thread {
             let _ = self.shared.poller.wake();
         }
     }
 }
 
-/// Marks the runtime as the current one of its thread, until it is dropped.
+/// Makes a runtime the current one of its thread, until it is dropped.
 struct Entered;
 
 impl Entered {
     fn new(local: &Rc<Local>) -> Self {
         let before = CURRENT.replace(Some(Rc::clone(local)));
-        assert!(before.is_none(), "a runtime runs on this thread already");
+        assert!(before.is_none(), "a runtime is running on this thread already");
         Entered
     }
 }
@@ -257,7 +284,7 @@ impl Drop for Entered {
 }
 
 impl Drop for Runtime {
-    /// Tasks hold what holds the list of tasks.
+    /// Drops the tasks. They may own streams, which refer to `Local`, and `Local` owns the tasks.
     fn drop(&mut self) {
         let tasks = std::mem::take(&mut *self.local.tasks.borrow_mut());
         drop(tasks);
@@ -276,8 +303,14 @@ impl<T> fmt::Debug for JoinHandle<T> {
     }
 }
 
-impl fmt::Debug for Local {
+impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Local").field("tasks", &self.tasks.borrow().len()).finish_non_exhaustive()
+        f.debug_struct("Entry").field("number", &self.waker.number).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inbox").field("woken", &self.woken).finish_non_exhaustive()
     }
 }

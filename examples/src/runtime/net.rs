@@ -1,9 +1,8 @@
-//! TCP, as streams that a task waits for.
+//! TCP for tasks.
 
 use std::cell::RefCell;
-use std::fmt;
 use std::future::poll_fn;
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{self, Shutdown, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
@@ -12,10 +11,12 @@ use std::task::{Context, Poll, ready};
 
 use hyper::rt::ReadBufCursor;
 
-use super::executor::{Local, current};
-use super::reactor::{More, Source};
+use crate::acceptor::accept_one;
 
-/// A socket that is watched for as long as it lives.
+use super::executor::{Local, current};
+use super::reactor::Source;
+
+/// A socket that is registered until it is dropped.
 #[derive(Debug)]
 struct Watched<S: AsRawFd> {
     socket: S,
@@ -42,7 +43,7 @@ impl<S: AsRawFd> Drop for Watched<S> {
 pub struct TcpListener(Watched<net::TcpListener>);
 
 impl TcpListener {
-    /// Takes a listener of the standard library's over.
+    /// Takes a listener of the standard library.
     ///
     /// # Errors
     ///
@@ -56,33 +57,31 @@ impl TcpListener {
     ///
     /// # Errors
     ///
-    /// Those of accept(2), of which EMFILE and its like stay until an fd is free.
+    /// Those of accept(2) and of [`TcpStream::from_std`]. Some are those of a single connection, and some say that the
+    /// process has run out of descriptors: [`crate::sockets::is_shortage`] tells them apart.
     pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let Watched { socket, source, .. } = &self.0;
-        let accept = || socket.accept().map(|accepted| (accepted, More::Maybe));
-        let (stream, address) = poll_fn(|context| source.read.poll(context, accept)).await?;
+        let (stream, address) = poll_fn(|context| source.read.poll(context, || accept_one(socket))).await?;
         Ok((TcpStream::from_std(stream)?, address))
     }
 }
 
-/// A connection. hyper takes it as it is.
+/// A connection, which hyper can use as it is.
 #[derive(Debug)]
 pub struct TcpStream(Watched<net::TcpStream>);
 
 impl TcpStream {
-    /// Takes a stream of the standard library's over.
+    /// Takes a stream of the standard library.
     ///
     /// # Errors
     ///
     /// Those of fcntl(2) and of [`pollio::Poller::add_with`].
     pub fn from_std(stream: net::TcpStream) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
-        // What is written comes in one piece. It fails for a peer that is gone, as a read will.
-        let _ = stream.set_nodelay(true);
         Watched::new(stream).map(TcpStream)
     }
 
-    /// Reads what there is, and waits if there is none; 0 at the end.
+    /// Waits until there is something to read, and reads it. Returns 0 at the end of the stream.
     ///
     /// # Errors
     ///
@@ -106,23 +105,18 @@ impl TcpStream {
 
     fn poll_read(&self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         let Watched { socket, source, .. } = &self.0;
-        let length = buffer.len();
-        source.read.poll(context, || ({ socket }.read(buffer)).map(|read| (read, more(read, length))))
+        source.read.poll(context, || { socket }.read(buffer))
     }
 
     fn poll_write(&self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let Watched { socket, source, .. } = &self.0;
-        source.write.poll(context, || ({ socket }.write(bytes)).map(|sent| (sent, more(sent, bytes.len()))))
+        source.write.poll(context, || { socket }.write(bytes))
     }
 }
 
-fn more(done: usize, asked: usize) -> More {
-    if done == asked { More::Maybe } else { More::No }
-}
-
 thread_local! {
-    /// Where bytes arrive before hyper has them: its own buffer can be written to by unsafe code only.
-    static ARRIVED: RefCell<Vec<u8>> = RefCell::new(vec![0; 64 * 1024]);
+    /// Safe code cannot write to hyper's buffer directly, so bytes are read into this one first.
+    static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; 64 * 1024]);
 }
 
 impl hyper::rt::Read for TcpStream {
@@ -131,9 +125,9 @@ impl hyper::rt::Read for TcpStream {
         context: &mut Context<'_>,
         mut cursor: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        ARRIVED.with_borrow_mut(|arrived| {
-            let room = cursor.remaining().min(arrived.len());
-            let buffer = arrived.get_mut(..room).unwrap_or_default();
+        BUFFER.with_borrow_mut(|buffer| {
+            let room = cursor.remaining().min(buffer.len());
+            let buffer = buffer.get_mut(..room).unwrap_or_default();
             let read = ready!(TcpStream::poll_read(&self, context, buffer))?;
             cursor.put_slice(buffer.get(..read).unwrap_or_default());
             Poll::Ready(Ok(()))
@@ -152,17 +146,9 @@ impl hyper::rt::Write for TcpStream {
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.0.socket.shutdown(Shutdown::Write) {
-            Err(error) if error.kind() != io::ErrorKind::NotConnected => Poll::Ready(Err(error)),
-            _ => Poll::Ready(Ok(())),
-        }
-    }
-}
-
-impl fmt::Display for TcpListener {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.socket.local_addr() {
-            Ok(address) => address.fmt(f),
-            Err(_) => f.write_str("nowhere"),
+            // The peer has closed the connection already.
+            Err(error) if error.kind() == ErrorKind::NotConnected => Poll::Ready(Ok(())),
+            result => Poll::Ready(result),
         }
     }
 }

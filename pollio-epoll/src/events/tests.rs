@@ -1,4 +1,4 @@
-//! Every bit and every combination of bits, against a table.
+//! Checks every combination of bits against a table.
 
 use libc::{EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLONESHOT, EPOLLOUT, EPOLLPRI, EPOLLRDHUP};
 use pollio_core::{Interest, Readiness};
@@ -6,7 +6,7 @@ use pollio_core::{Interest, Readiness};
 use super::{readiness, to_bits};
 
 #[test]
-fn each_combination_of_bits_means_what_its_bits_mean() {
+fn a_combination_of_bits_sets_the_readiness_of_each() {
     let read = Readiness::READABLE;
     let both = Readiness::READABLE | Readiness::WRITABLE;
     let meanings = [
@@ -19,10 +19,10 @@ fn each_combination_of_bits_means_what_its_bits_mean() {
     ];
     assert!(readiness(0).is_empty());
     for subset in 1..1u32 << meanings.len() {
-        let chosen = meanings.iter().zip(0..).filter(|(_, place)| subset & (1 << place) != 0);
+        let chosen = meanings.iter().zip(0..).filter(|(_, index)| subset & (1 << index) != 0);
         let (bits, meaning) = chosen
             .map(|(meaning, _)| *meaning)
-            .reduce(|(bits, meaning), (more, means)| (bits | more, meaning | means))
+            .reduce(|(bits, meaning), (bit, its_meaning)| (bits | bit, meaning | its_meaning))
             .unwrap();
         assert_eq!(readiness(bits as u32), meaning, "{bits:#x}");
     }

@@ -1,4 +1,4 @@
-//! What only this crate can see: how long one system call may wait, and which one waits.
+//! Tests that need private fields: the longest timeout of one system call, and the choice of the system call.
 
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
@@ -9,33 +9,33 @@ use pollio_core::{EventObject, Poller};
 
 use crate::EpollPoller;
 
-/// A wait that takes several system calls to its deadline.
-fn waits_in_parts(poller: &mut EpollPoller) {
+/// Checks that a wait ends after its timeout if one call cannot wait so long.
+fn check_timeouts_of_several_calls(poller: &mut EpollPoller) {
     poller.longest_call = Duration::from_millis(10);
     let mut events = vec![EventObject::client(0)];
     for timeout in [35_000, 30_000, 10_001].map(Duration::from_micros) {
         let start = Instant::now();
         assert_eq!(poller.wait_into(&mut events, Some(timeout)).unwrap(), 0);
-        assert!(start.elapsed() >= timeout, "{timeout:?}: early, after {:?}", start.elapsed());
+        assert!(start.elapsed() >= timeout, "timeout {timeout:?}, ended after {:?}", start.elapsed());
     }
 }
 
 #[test]
-fn a_wait_goes_on_to_its_deadline_over_what_one_call_can_wait() {
+fn a_timeout_that_is_too_long_for_one_call_takes_several() {
     let mut poller = EpollPoller::new().unwrap();
-    waits_in_parts(&mut poller);
+    check_timeouts_of_several_calls(&mut poller);
     assert!(poller.has_pwait2);
 }
 
 #[test]
-fn what_becomes_ready_in_a_later_part_ends_the_wait() {
-    let (near, far) = UnixStream::pair().unwrap();
+fn an_fd_that_becomes_ready_during_a_later_call_ends_the_wait() {
+    let (here, there) = UnixStream::pair().unwrap();
     let mut poller = EpollPoller::new().unwrap();
     poller.longest_call = Duration::from_millis(5);
-    poller.add(EventObject::client(near.as_raw_fd())).unwrap();
+    poller.add(EventObject::client(here.as_raw_fd())).unwrap();
     let closer = thread::spawn(move || {
         thread::sleep(Duration::from_millis(30));
-        drop(far);
+        drop(there);
     });
     for timeout in [Some(Duration::from_secs(3600)), Some(Duration::MAX)] {
         let mut events = Vec::new();
@@ -45,7 +45,7 @@ fn what_becomes_ready_in_a_later_part_ends_the_wait() {
 }
 
 #[test]
-fn without_epoll_pwait2_a_part_of_a_millisecond_is_rounded_up() {
+fn without_epoll_pwait2_a_fraction_of_a_millisecond_is_rounded_up() {
     let mut poller = EpollPoller::new().unwrap();
     poller.has_pwait2 = false;
     let mut events = Vec::new();
@@ -55,11 +55,11 @@ fn without_epoll_pwait2_a_part_of_a_millisecond_is_rounded_up() {
         let millis = timeout.as_nanos().div_ceil(1_000_000) as u64;
         assert!(start.elapsed() >= Duration::from_millis(millis), "{:?}", start.elapsed());
     }
-    waits_in_parts(&mut poller);
+    check_timeouts_of_several_calls(&mut poller);
 }
 
 #[test]
-fn debug_output_names_the_fd_and_what_it_belongs_to() {
+fn debug_output_contains_the_epoll_fd_and_the_waker() {
     let poller = EpollPoller::new().unwrap();
     let _waker = poller.waker().unwrap();
     let epoll = format!("epoll: {:?}", poller.registrar.epoll);

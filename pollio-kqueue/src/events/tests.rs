@@ -6,7 +6,7 @@ use super::{FILTERS, mode, readiness, watches};
 use crate::sys::{EV_CLEAR, EV_DISPATCH, EV_EOF, EV_ERROR, EVFILT_READ, EVFILT_USER, EVFILT_WRITE, Event};
 
 #[test]
-fn each_filter_and_flag_means_what_the_table_says() {
+fn each_filter_and_flag_sets_its_readiness() {
     let (read, write, error) = (Readiness::READABLE, Readiness::WRITABLE, Readiness::ERROR);
     for (filter, ready, closed) in
         [(EVFILT_READ, read, Readiness::READ_CLOSED), (EVFILT_WRITE, write, Readiness::WRITE_CLOSED)]
@@ -24,7 +24,7 @@ fn each_filter_and_flag_means_what_the_table_says() {
 }
 
 #[test]
-fn each_interest_has_its_filters_and_its_mode() {
+fn each_interest_has_its_filters_and_mode() {
     let both = Interest::READ | Interest::WRITE;
     for (interest, read, write) in
         [(Interest::READ, true, false), (Interest::WRITE, false, true), (both, true, true)]

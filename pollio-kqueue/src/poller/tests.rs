@@ -1,4 +1,4 @@
-//! What only this crate can see: how long one system call may wait, and what the record holds.
+//! Tests that need private fields: the longest timeout of one system call, and the record.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -12,26 +12,26 @@ use pollio_core::{EventObject, Interest, Poller};
 use crate::KqueuePoller;
 
 #[test]
-fn a_wait_goes_on_to_its_deadline_over_what_one_call_can_wait() {
+fn a_timeout_that_is_too_long_for_one_call_takes_several() {
     let mut poller = KqueuePoller::new().unwrap();
     poller.longest_call = Duration::from_millis(10);
     let mut events = vec![EventObject::client(0)];
     for timeout in [35_000, 30_000, 10_001].map(Duration::from_micros) {
         let start = Instant::now();
         assert_eq!(poller.wait_into(&mut events, Some(timeout)).unwrap(), 0);
-        assert!(start.elapsed() >= timeout, "{timeout:?}: early, after {:?}", start.elapsed());
+        assert!(start.elapsed() >= timeout, "timeout {timeout:?}, ended after {:?}", start.elapsed());
     }
 }
 
 #[test]
-fn what_becomes_ready_in_a_later_part_ends_the_wait() {
-    let (near, far) = UnixStream::pair().unwrap();
+fn an_fd_that_becomes_ready_during_a_later_call_ends_the_wait() {
+    let (here, there) = UnixStream::pair().unwrap();
     let mut poller = KqueuePoller::new().unwrap();
     poller.longest_call = Duration::from_millis(5);
-    poller.add(EventObject::client(near.as_raw_fd())).unwrap();
+    poller.add(EventObject::client(here.as_raw_fd())).unwrap();
     let closer = thread::spawn(move || {
         thread::sleep(Duration::from_millis(30));
-        drop(far);
+        drop(there);
     });
     for timeout in [Some(Duration::from_secs(3600)), Some(Duration::MAX)] {
         let mut events = Vec::new();
@@ -41,7 +41,7 @@ fn what_becomes_ready_in_a_later_part_ends_the_wait() {
 }
 
 #[test]
-fn an_fd_that_the_kernel_refuses_costs_no_memory() {
+fn an_fd_that_the_kernel_refuses_does_not_grow_the_record() {
     let poller = KqueuePoller::new().unwrap();
     for fd in [i32::MAX, i32::MAX - 1, 1 << 29] {
         let refused = poller.add(EventObject::client(fd)).unwrap_err();
@@ -51,28 +51,28 @@ fn an_fd_that_the_kernel_refuses_costs_no_memory() {
 }
 
 #[test]
-fn what_the_kernel_has_dropped_is_forgotten_when_it_is_noticed() {
+fn an_operation_on_a_closed_fd_clears_its_entry() {
     isolated(|| {
         let poller = KqueuePoller::new().unwrap();
-        let forget: [fn(&KqueuePoller, EventObject) -> io::Result<()>; 3] = [
+        let operations: [fn(&KqueuePoller, EventObject) -> io::Result<()>; 3] = [
             |poller, event| poller.add(event),
             |poller, event| poller.modify(event, Interest::READ | Interest::WRITE),
             |poller, event| poller.delete(event.fd),
         ];
-        for forget in forget {
-            let (near, _far) = UnixStream::pair().unwrap();
-            let event = EventObject::client(near.as_raw_fd());
+        for operation in operations {
+            let (here, _there) = UnixStream::pair().unwrap();
+            let event = EventObject::client(here.as_raw_fd());
             poller.add(event).unwrap();
-            drop(near);
+            drop(here);
             assert!(poller.registrar.queue.lock().get(event.fd).is_some());
-            assert_eq!(forget(&poller, event).unwrap_err().raw_os_error(), Some(libc::EBADF));
+            assert_eq!(operation(&poller, event).unwrap_err().raw_os_error(), Some(libc::EBADF));
             assert!(poller.registrar.queue.lock().get(event.fd).is_none());
         }
     });
 }
 
 #[test]
-fn debug_output_names_the_fd_and_what_it_belongs_to() {
+fn debug_output_contains_the_kqueue_and_the_waker() {
     let poller = KqueuePoller::new().unwrap();
     let _waker = poller.waker().unwrap();
     let kqueue = format!("kqueue: {:?}", poller.registrar.queue.kqueue);

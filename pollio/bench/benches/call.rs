@@ -1,4 +1,4 @@
-//! What one call costs, in time, beside raw system calls and the peers.
+//! Measures the time of one call, compared with raw system calls and with other crates.
 
 use std::error::Error;
 

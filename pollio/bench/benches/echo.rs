@@ -1,4 +1,4 @@
-//! What an echo server's request costs its processor, by poller.
+//! Measures the CPU time that an echo server uses for one request, on each poller.
 
 use std::error::Error;
 

@@ -1,4 +1,4 @@
-//! What one wait costs as registrations grow in number, and with many of them busy.
+//! Measures the time of one wait with many idle or many busy registrations.
 
 use std::error::Error;
 

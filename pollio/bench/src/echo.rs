@@ -1,8 +1,8 @@
-//! What a request costs the processor of an echo server.
+//! The CPU time that an echo server uses for one request.
 //!
-//! Each server is a process of its own on a processor of its own. The clients are on another: each connection sends
-//! a message, and the next one once its echo is there. The figure is the server's processor time, the kernel's on its
-//! behalf included, by the requests that it answered; unlike the rate it does not depend on who is faster.
+//! Each server is a process of its own on one CPU, and the clients run on another. Each connection sends a message, and
+//! sends the next one when the echo has arrived. The result is the CPU time of the server, in user space and in the
+//! kernel, divided by the number of requests. Unlike the request rate, it does not depend on the speed of the clients.
 
 use std::env;
 use std::error::Error;
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use libc::epoll_event;
 use serde_json::{Value, json};
 
-use crate::machine::{self, Apart};
+use crate::machine::{self, Cores};
 use crate::options;
 use crate::report::{self, Table};
 use crate::servers::{self, SERVERS, Server};
@@ -24,32 +24,32 @@ use pollio_bench_calls::raw::{self, Epoll};
 
 const CONNECTIONS: [usize; 3] = [1, 100, 1_000];
 const MESSAGE: [u8; 64] = [b'.'; 64];
-/// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long an echo may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(crate) fn run() -> Result<(), Box<dyn Error>> {
     rlimit::increase_nofile_limit(u64::MAX)?;
     if let [_, option, name] = env::args().collect::<Vec<_>>().as_slice() {
         if option == "--serve" {
-            return Ok(serve(servers::named(name).ok_or("no such server")?)?);
+            return Ok(serve(servers::find(name).ok_or_else(|| format!("unknown server: {name}"))?)?);
         }
     }
     let quick = options::is_quick()?;
     let effort = if quick { QUICK } else { THOROUGH };
     let machine = machine::describe("bench", "--bench echo", quick);
-    println!("{}\n", machine::in_words(&machine));
-    let processors = machine::apart()?;
-    if processors.measured == processors.other {
-        println!("Clients and server share the only processor: the figures say little.\n");
+    println!("{}\n", machine::summary(&machine));
+    let cores = machine::cores()?;
+    if cores.measured == cores.clients {
+        println!("warning: clients and server share the only CPU, so the results are not meaningful\n");
     }
     let mut tables = Vec::new();
     for connections in CONNECTIONS {
-        tables.push(json!({ "connections": connections, "rows": effort.compare(connections, &processors)? }));
+        tables.push(json!({ "connections": connections, "rows": effort.compare(connections, &cores)? }));
     }
     Ok(report::write("echo", quick, &json!({ "machine": machine, "echo": tables }))?)
 }
 
-/// How long to measure.
+/// How long to measure each server.
 struct Effort {
     rounds: usize,
     warm_up: Duration,
@@ -62,34 +62,36 @@ const QUICK: Effort =
     Effort { rounds: 1, warm_up: Duration::from_millis(1), time: Duration::from_millis(10) };
 
 impl Effort {
-    /// Prints what a request costs with each server. In each round every server has its turn, in random order and as
-    /// a new process, and is compared with the raw one of that round.
-    fn compare(&self, connections: usize, processors: &Apart) -> io::Result<Vec<Value>> {
-        let mut rounds: Vec<Vec<Figures>> = vec![Vec::new(); SERVERS.len()];
+    /// Prints and returns the CPU time of one request for each server.
+    ///
+    /// Each round measures every server once, as a new process and in random order, and compares it with the raw server
+    /// of the same round.
+    fn compare(&self, connections: usize, cores: &Cores) -> io::Result<Vec<Value>> {
+        let mut rounds: Vec<Vec<Measurement>> = vec![Vec::new(); SERVERS.len()];
         let mut order: Vec<usize> = (0..SERVERS.len()).collect();
         for _ in 0..self.rounds {
             fastrand::shuffle(&mut order);
             for server in &order {
-                rounds[*server].push(self.measure(&SERVERS[*server], connections, processors)?);
+                rounds[*server].push(self.measure(&SERVERS[*server], connections, cores)?);
             }
         }
         let ratio = |server: usize| {
-            let comparisons = rounds[server].iter().zip(&rounds[0]);
-            Ratio::of(comparisons.map(|(this, raw)| this.nanoseconds / raw.nanoseconds).collect())
+            let pairs = rounds[server].iter().zip(&rounds[0]);
+            Ratio::of(pairs.map(|(this, raw)| this.nanoseconds / raw.nanoseconds).collect())
         };
         let control = ratio(1);
-        // The others' as the comparisons say, which saw the same moments of the machine: a median by itself did not.
-        let raw = median(rounds[0].iter().map(|figures| figures.nanoseconds).collect());
-        let title = report::counted(connections as u64, "connection");
+        let raw = median(rounds[0].iter().map(|measurement| measurement.nanoseconds).collect());
+        let title = report::pluralize(connections as u64, "connection");
         let mut table = Table::new([&title, "ns/request", "ratio (95 %)", "", "requests/s"]);
         let mut rows = Vec::new();
         for (server, name) in SERVERS.iter().map(|server| server.name).enumerate() {
-            let rate = median(rounds[server].iter().map(|figures| figures.rate).collect());
+            let rate = median(rounds[server].iter().map(|measurement| measurement.rate).collect());
             let ratio = ratio(server);
+            // The ratio compares the same moments of the machine. Medians of absolute times would not.
             let nanoseconds = raw * ratio.median;
             let (name, verdict) = (name.to_owned(), ratio.verdict(&control));
-            let (cost, often) = (format!("{nanoseconds:.0}"), format!("{rate:.0}"));
-            table.row([name.clone(), cost, ratio.to_string(), verdict, often]);
+            let (cost, rate_text) = (format!("{nanoseconds:.0}"), format!("{rate:.0}"));
+            table.row([name.clone(), cost, ratio.to_string(), verdict, rate_text]);
             rows.push(json!({
                 "name": name, "nanoseconds": nanoseconds, "rate": rate, "ratio": ratio.json(&control),
             }));
@@ -98,36 +100,39 @@ impl Effort {
         Ok(rows)
     }
 
-    fn measure(&self, server: &Server, connections: usize, processors: &Apart) -> io::Result<Figures> {
-        machine::pin(processors.measured)?; // for the process that inherits it
+    fn measure(&self, server: &Server, connections: usize, cores: &Cores) -> io::Result<Measurement> {
+        machine::pin(cores.measured)?; // the server inherits this CPU
         let server = Process::start(server)?;
-        machine::pin(processors.other)?;
+        machine::pin(cores.clients)?;
         let mut clients = Clients::connect(server.address, connections)?;
-        clients.converse(self.warm_up)?;
+        clients.exchange(self.warm_up)?;
         let (start, before) = (Instant::now(), server.cpu_time()?);
-        let requests = clients.converse(self.time)? as f64;
+        let requests = clients.exchange(self.time)? as f64;
         let (time, cpu) = (start.elapsed(), server.cpu_time()? - before);
-        Ok(Figures { nanoseconds: cpu.as_nanos() as f64 / requests, rate: requests / time.as_secs_f64() })
+        Ok(Measurement { nanoseconds: cpu.as_nanos() as f64 / requests, rate: requests / time.as_secs_f64() })
     }
 }
 
-/// What a round found of a server: its processor time for a request, and requests a second.
+/// The result of one server in one round.
 #[derive(Clone, Copy)]
-struct Figures {
+struct Measurement {
+    /// CPU time for each request.
     nanoseconds: f64,
+    /// Requests per second.
     rate: f64,
 }
 
-/// Says where it listens, and serves.
+/// Prints the address of the listener, and serves.
 fn serve(server: &Server) -> io::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
-    rustix::net::listen(&listener, 4_096)?; // std asks for less, and a client turned away tries again after a second
+    // The backlog of std is too short for 1,000 clients. A refused client would try again only after a second.
+    rustix::net::listen(&listener, 4_096)?;
     listener.set_nonblocking(true)?;
     println!("{}", listener.local_addr()?);
     (server.serve)(listener)
 }
 
-/// A running server, which ends with this.
+/// A running server. Dropping it kills the process.
 struct Process {
     child: Child,
     address: SocketAddr,
@@ -158,12 +163,12 @@ impl Drop for Process {
     }
 }
 
-/// All clients, on one thread.
+/// All clients. They share one thread.
 struct Clients {
     sockets: Vec<Option<TcpStream>>,
     epoll: Epoll,
     events: Vec<epoll_event>,
-    /// Connections that wait for their echo.
+    /// The number of connections that wait for an echo.
     waiting: usize,
 }
 
@@ -187,21 +192,21 @@ impl Clients {
         Ok(clients)
     }
 
-    /// Keeps one request of each connection under way for that time, then awaits what is. Returns how many were
-    /// answered.
-    fn converse(&mut self, time: Duration) -> io::Result<u64> {
+    /// Keeps one request of each connection in flight for `time`, and then waits for the remaining echoes. Returns the
+    /// number of echoes.
+    fn exchange(&mut self, time: Duration) -> io::Result<u64> {
         let end = Instant::now() + time;
-        let mut answered = 0;
+        let mut echoes = 0;
         for mut socket in self.sockets.iter().flatten() {
             socket.write_all(&MESSAGE)?;
             self.waiting += 1;
         }
         while self.waiting > 0 {
-            // Without blocking: to wake a processor that sleeps would be most of what a request costs the server.
+            // Polls instead of blocking. Otherwise most of the server's time would go into waking this CPU from sleep.
             self.epoll.wait(&mut self.events, 0)?;
             let now = Instant::now();
-            if now > end + PATIENCE {
-                return Err(io::Error::new(ErrorKind::TimedOut, "a request was not answered"));
+            if now > end + TIMEOUT {
+                return Err(io::Error::new(ErrorKind::TimedOut, format!("no echo within {TIMEOUT:?}")));
             }
             let over = now >= end;
             for event in &self.events {
@@ -209,7 +214,7 @@ impl Clients {
                 let Some(mut socket) = self.sockets[fd as usize].as_ref() else { continue };
                 let mut echo = [0; MESSAGE.len()];
                 socket.read_exact(&mut echo)?;
-                answered += 1;
+                echoes += 1;
                 if over {
                     self.waiting -= 1;
                 } else {
@@ -217,12 +222,12 @@ impl Clients {
                 }
             }
         }
-        Ok(answered)
+        Ok(echoes)
     }
 }
 
 impl Drop for Clients {
-    /// By a reset, so that no connection lingers in the next server's time.
+    /// Closes each connection with a reset, so that none lingers while the next server is measured.
     fn drop(&mut self) {
         for socket in self.sockets.iter().flatten() {
             let _ = rustix::net::sockopt::set_socket_linger(socket, Some(Duration::ZERO));

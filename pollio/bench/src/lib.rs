@@ -1,15 +1,14 @@
-//! What pollio costs, beside raw epoll and its peers.
+//! Measures what pollio costs, compared with raw epoll and with other crates.
 //!
-//! [`instructions`](Measure::Instructions) counts exactly and is what CI holds; the others take times, each beside
-//! raw system calls in the same run, and beside those once more: a difference is named only where it is larger than
-//! the one between raw and raw.
+//! [`Instructions`](Measure::Instructions) counts exactly, so CI checks the counts. The other measures take time. Each of
+//! them measures the raw system calls twice, and reports a difference only if it is larger than between these two.
 
 use std::error::Error;
 
 #[cfg(target_os = "linux")]
 mod call;
 #[cfg(target_os = "linux")]
-mod contest;
+mod comparison;
 #[cfg(target_os = "linux")]
 mod echo;
 #[cfg(target_os = "linux")]
@@ -31,26 +30,26 @@ mod servers;
 #[cfg(target_os = "linux")]
 mod statistics;
 
-/// What there is to measure.
+/// What to measure.
 #[derive(Clone, Copy, Debug)]
 pub enum Measure {
-    /// One call, in time.
+    /// The time of one call.
     Call,
-    /// A request to an echo server, in time of its processor.
+    /// The CPU time that an echo server uses for one request.
     Echo,
-    /// One call, in instructions.
+    /// The user-space instructions of one call.
     Instructions,
-    /// Nothing: draws what was measured.
+    /// Draws the plots from earlier results, and measures nothing.
     Plot,
-    /// One wait among many registrations.
+    /// The time of one wait with many registrations.
     Scale,
 }
 
-/// Measures it: prints a table, and writes `target/bench/*.json`.
+/// Measures, prints tables and writes `target/bench/*.json`.
 ///
 /// # Errors
 ///
-/// What went wrong, or what was above its limit.
+/// Returns the error of a failed call, or which limit was exceeded.
 pub fn run(measure: Measure) -> Result<(), Box<dyn Error>> {
     #[cfg(target_os = "linux")]
     return match measure {
@@ -61,5 +60,5 @@ pub fn run(measure: Measure) -> Result<(), Box<dyn Error>> {
         Measure::Scale => scale::run(),
     };
     #[cfg(not(target_os = "linux"))]
-    Err(format!("{measure:?} measures epoll, so it runs on Linux alone").into())
+    Err(format!("{measure:?} measures epoll, which needs Linux").into())
 }

@@ -1,4 +1,4 @@
-//! The machine that is measured on.
+//! Describes the machine, and assigns CPUs.
 
 use std::fs;
 use std::io;
@@ -6,59 +6,55 @@ use std::io;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde_json::{Value, json};
 
-/// What a figure is worth nothing without. `what` and `which` are cargo's arguments.
-pub(crate) fn describe(what: &str, which: &str, quick: bool) -> Value {
+/// Describes the machine and the command `cargo {subcommand} -p pollio-bench {target}`.
+pub(crate) fn describe(subcommand: &str, target: &str, quick: bool) -> Value {
     let quick = if quick { " -- --quick" } else { "" };
     json!({
-        "command": format!("cargo {what} -p pollio-bench {which}{quick}"),
-        "processor": processor(),
-        "processors": usable().map_or(0, |processors| processors.len()),
+        "command": format!("cargo {subcommand} -p pollio-bench {target}{quick}"),
+        "cpu": cpu_model(),
+        "cpus": allowed_cpus().map_or(0, |cpus| cpus.len()),
         "kernel": read("/proc/sys/kernel/osrelease"),
         "compiler": env!("RUSTC_VERSION"),
     })
 }
 
-/// The same, for people.
-pub(crate) fn in_words(machine: &Value) -> String {
+/// Returns the description in one line.
+pub(crate) fn summary(machine: &Value) -> String {
     let text = |key: &str| machine[key].as_str().unwrap_or_default().to_owned();
-    format!(
-        "{} x {}, Linux {}, {}",
-        machine["processors"],
-        text("processor"),
-        text("kernel"),
-        text("compiler")
-    )
+    format!("{} x {}, Linux {}, {}", machine["cpus"], text("cpu"), text("kernel"), text("compiler"))
 }
 
-/// A processor for what is measured, and another for what keeps it busy; the same one where there is no other.
-pub(crate) struct Apart {
+/// Two different CPUs, or the same one twice if only one is available.
+pub(crate) struct Cores {
+    /// Runs the code that is measured.
     pub(crate) measured: usize,
-    pub(crate) other: usize,
+    /// Runs the clients.
+    pub(crate) clients: usize,
 }
 
-pub(crate) fn apart() -> io::Result<Apart> {
-    let usable = usable()?;
-    let (other, measured) = (usable.first().copied().unwrap_or(0), usable.last().copied().unwrap_or(0));
-    Ok(Apart { measured, other })
+pub(crate) fn cores() -> io::Result<Cores> {
+    let cpus = allowed_cpus()?;
+    let (clients, measured) = (cpus.first().copied().unwrap_or(0), cpus.last().copied().unwrap_or(0));
+    Ok(Cores { measured, clients })
 }
 
-/// The processors that this thread may run on.
-fn usable() -> io::Result<Vec<usize>> {
+/// Returns the CPUs on which this thread may run.
+fn allowed_cpus() -> io::Result<Vec<usize>> {
     let allowed = sched_getaffinity(None)?;
-    Ok((0..CpuSet::MAX_CPU).filter(|processor| allowed.is_set(*processor)).collect())
+    Ok((0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu)).collect())
 }
 
-/// Keeps this thread, and what it starts from here on, on one processor.
-pub(crate) fn pin(processor: usize) -> io::Result<()> {
+/// Pins this thread to one CPU. Threads and processes that it starts later inherit the CPU.
+pub(crate) fn pin(cpu: usize) -> io::Result<()> {
     let mut only = CpuSet::new();
-    only.set(processor);
+    only.set(cpu);
     Ok(sched_setaffinity(None, &only)?)
 }
 
-fn processor() -> String {
-    let about = read("/proc/cpuinfo");
-    let name = about.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    name.map_or("unknown processor", |(_, name)| name).to_owned()
+fn cpu_model() -> String {
+    let cpuinfo = read("/proc/cpuinfo");
+    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    model.map_or("unknown CPU", |(_, model)| model).to_owned()
 }
 
 fn read(path: &str) -> String {

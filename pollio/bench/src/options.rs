@@ -1,8 +1,8 @@
-//! What a bench is told.
+//! Command-line options of the benches.
 
 use lexopt::prelude::*;
 
-/// Whether it shall only show that it works. `cargo bench` adds `--bench` for the harness, which there is none of.
+/// Returns whether `--quick` is set, which checks only that a bench works. `cargo bench` itself passes `--bench`.
 pub(crate) fn is_quick() -> Result<bool, lexopt::Error> {
     let mut quick = false;
     let mut arguments = lexopt::Parser::from_env();

@@ -1,163 +1,195 @@
-//! Draws what the benches found, as it stands in `target/bench`, for the README: tables whose cells are bars. Colours
-//! and text are of a middle tone, to be read on white and on black.
+//! Draws the results in `target/bench` as bar charts for the README. They follow the light or dark scheme of the browser.
 
 use std::error::Error;
-use std::fmt::Write as _;
 use std::fs;
 
 use serde_json::Value;
+use svg::Document;
+use svg::node::element::{Rectangle, Style, Text};
 
 use crate::statistics::times;
 use crate::{machine, report};
 
-type Outcome<T> = Result<T, Box<dyn Error>>;
-
-pub(crate) fn run() -> Outcome<()> {
-    draw("wait", &plot("call", "What a wait costs", "/wait", "ready", "ready connection")?)?;
-    let title = "What an echoed request costs the server's processor";
-    draw("echo", &plot("echo", title, "/echo", "connections", "connection")?)
+pub(crate) fn run() -> Result<(), Box<dyn Error>> {
+    let title = "Time of one wait (timeout 0), by the number of ready TCP connections";
+    Plot::new("call", title, "wait", "ready", &[1, 64, 512], "ready connection")?.draw("wait")?;
+    let title = "CPU time of an echo server per request, by the number of connections";
+    Plot::new("echo", title, "echo", "connections", &[1, 100, 1_000], "connection")?.draw("echo")
 }
 
-fn draw(name: &str, plot: &Plot) -> Outcome<()> {
-    let path = report::workspace().join("pollio/bench/plots").join(name).with_extension("svg");
-    fs::write(&path, plot.svg()?)?;
-    println!("drew {}", path.display());
-    Ok(())
-}
-
-/// A row for each contestant, a column for each number of what there was.
+/// One chart per number of descriptors, side by side. All charts have the same rows.
 struct Plot {
     title: String,
-    columns: Vec<Column>,
+    charts: Vec<Chart>,
     caption: [String; 3],
 }
 
-struct Column {
+struct Chart {
     heading: String,
-    bars: Vec<Bar>,
+    rows: Vec<Row>,
 }
 
-struct Bar {
+struct Row {
     name: String,
     nanoseconds: f64,
-    /// How many times the first one's, unless that is as good as once.
-    ratio: Option<f64>,
+    verdict: String,
 }
 
-/// The plot of a report's list of tables, each of which has its number in `number`.
-fn plot(report: &str, title: &str, tables: &str, number: &str, of: &str) -> Outcome<Plot> {
-    let path = report::path(report);
-    let report = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let report: Value = serde_json::from_str(&report)?;
-    let tables = report.pointer(tables).and_then(Value::as_array).ok_or("no such tables in the report")?;
-    let columns = tables.iter().map(|table| Column {
-        heading: report::counted(table[number].as_u64().unwrap_or_default(), of),
-        bars: table["rows"].as_array().into_iter().flatten().filter_map(bar).collect(),
-    });
-    let caption = [
-        "Shorter is better. \"equal\": no difference to raw epoll that raw against raw does not show too."
-            .to_owned(),
-        machine::in_words(&report["machine"]),
-        format!("Measured by: {}", report["machine"]["command"].as_str().unwrap_or_default()),
-    ];
-    Ok(Plot { title: title.to_owned(), columns: columns.collect(), caption })
+impl Plot {
+    /// Reads the tables under `key` of a results file, and keeps those whose `number_key` is in `numbers`.
+    fn new(
+        results: &str,
+        title: &str,
+        key: &str,
+        number_key: &str,
+        numbers: &[u64],
+        noun: &str,
+    ) -> Result<Self, Box<dyn Error>> {
+        let path = report::path(results);
+        let results = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let results: Value = serde_json::from_str(&results)?;
+        let tables = results[key].as_array().ok_or_else(|| format!("{}: no {key}", path.display()))?;
+        let mut charts = Vec::new();
+        for table in tables {
+            let number = table[number_key].as_u64().unwrap_or_default();
+            if numbers.contains(&number) {
+                let rows = table["rows"].as_array().into_iter().flatten().filter_map(Row::new).collect();
+                charts.push(Chart { heading: report::pluralize(number, noun), rows });
+            }
+        }
+        let machine = &results["machine"];
+        let caption = [
+            "Shorter is better. “equal”: within the difference between raw epoll and raw epoll measured again."
+                .to_owned(),
+            machine::summary(machine),
+            format!("Measured with: {}", machine["command"].as_str().unwrap_or_default()),
+        ];
+        Ok(Plot { title: title.to_owned(), charts, caption })
+    }
+
+    fn draw(&self, name: &str) -> Result<(), Box<dyn Error>> {
+        let path = report::workspace().join("pollio/bench/plots").join(name).with_extension("svg");
+        svg::save(&path, &self.document())?;
+        println!("drew {}", path.display());
+        Ok(())
+    }
+
+    fn document(&self) -> Document {
+        let rows = self.charts.first().map_or(&[][..], |chart| &chart.rows);
+        let width = (2 * MARGIN + NAMES + self.charts.len() * CHART).max(720);
+        let end = row_top(rows.len());
+        let height = end + self.caption.len() * LINE + MARGIN;
+        let mut document = Document::new()
+            .set("viewBox", (0, 0, width, height))
+            .set("width", width)
+            .set("height", height)
+            .add(Style::new(STYLE))
+            .add(Rectangle::new().set("class", "background").set("width", "100%").set("height", "100%"))
+            .add(text(&self.title, MARGIN, MARGIN + 14).set("class", "title"));
+        for (index, row) in rows.iter().enumerate() {
+            document = document.add(text(&row.name, MARGIN, baseline(index)).set("class", row.class()));
+        }
+        for (index, chart) in self.charts.iter().enumerate() {
+            document = chart.add_to(document, MARGIN + NAMES + index * CHART);
+        }
+        for (index, line) in self.caption.iter().enumerate() {
+            document = document.add(text(line, MARGIN, end + (index + 1) * LINE).set("class", "caption"));
+        }
+        document
+    }
 }
 
-/// `None` for the control, which is in the verdicts.
-fn bar(row: &Value) -> Option<Bar> {
-    let name = row["name"].as_str().filter(|name| *name != "raw, again")?.to_owned();
-    let ratio = &row["ratio"];
-    let is_equal = ratio["equal"].as_bool()?;
-    let ratio = if is_equal { None } else { ratio["median"].as_f64() };
-    Some(Bar { name, nanoseconds: row["nanoseconds"].as_f64()?, ratio })
+impl Chart {
+    /// Draws a bar for each row. The label starts after the end of the bar.
+    fn add_to(&self, document: Document, x: usize) -> Document {
+        let mut document = document.add(text(&self.heading, x, row_top(0) - 8).set("class", "heading"));
+        let longest = self.rows.iter().map(|row| row.nanoseconds).fold(0.0, f64::max);
+        for (index, row) in self.rows.iter().enumerate() {
+            let length = (row.nanoseconds / longest * BAR as f64).round().max(1.0) as usize;
+            let bar = Rectangle::new()
+                .set("class", row.class())
+                .set("x", x)
+                .set("y", row_top(index) + 4)
+                .set("width", length)
+                .set("height", ROW - 8);
+            let label = format!("{} {}", format_time(row.nanoseconds), row.verdict);
+            let label = text(label.trim_end(), x + length + 6, baseline(index)).set("class", row.class());
+            document = document.add(bar).add(label);
+        }
+        document
+    }
+}
+
+impl Row {
+    /// Returns `None` for the control, which the verdicts of the other rows already include.
+    fn new(row: &Value) -> Option<Self> {
+        let name = row["name"].as_str().filter(|name| *name != report::CONTROL)?.to_owned();
+        let ratio = &row["ratio"];
+        let verdict = match (ratio["equal"].as_bool()?, ratio["median"].as_f64()?) {
+            _ if name.starts_with("raw") => String::new(),
+            (true, _) => "equal".to_owned(),
+            (false, ratio) => format!("×{}", times(ratio)),
+        };
+        Some(Row { name, nanoseconds: row["nanoseconds"].as_f64()?, verdict })
+    }
+
+    fn class(&self) -> &'static str {
+        match self.name.as_str() {
+            name if name.starts_with("pollio") => "pollio",
+            name if name.starts_with("raw") => "raw",
+            _ => "peer",
+        }
+    }
 }
 
 const MARGIN: usize = 16;
-const NAMES: usize = 150;
-const CELL: usize = 146;
-const GAP: usize = 10;
+/// The width of the column of names.
+const NAMES: usize = 144;
+/// The width of a chart: the longest bar, and its label.
+const CHART: usize = BAR + 112;
+const BAR: usize = 76;
+/// The height of a row.
 const ROW: usize = 24;
-const TEXT: &str = "#6e7781";
+/// The height of a line of the caption.
+const LINE: usize = 16;
 
-impl Plot {
-    fn svg(&self) -> Result<String, std::fmt::Error> {
-        let rows = self.columns.first().map_or(0, |column| column.bars.len());
-        let width = (2 * MARGIN + NAMES + self.columns.len() * (CELL + GAP)).max(680);
-        let height = 2 * MARGIN + (rows + 2) * ROW + 8 + self.caption.len() * 16;
-        let mut svg = String::new();
-        writeln!(
-            svg,
-            r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" font-family="system-ui, sans-serif" font-size="12" fill="{TEXT}">"#
-        )?;
-        text(&mut svg, MARGIN, MARGIN + 12, r#" font-size="15" font-weight="bold""#, &self.title)?;
-        for (row, bar) in self.columns.iter().flat_map(|column| &column.bars).take(rows).enumerate() {
-            text(&mut svg, MARGIN, baseline(row), weight(bar), &bar.name)?;
-        }
-        for (index, column) in self.columns.iter().enumerate() {
-            column.draw(&mut svg, MARGIN + NAMES + index * (CELL + GAP))?;
-        }
-        for (line, words) in self.caption.iter().enumerate() {
-            let y = baseline(rows) + 8 + line * 16;
-            text(&mut svg, MARGIN, y, r#" font-size="11""#, words)?;
-        }
-        writeln!(svg, "</svg>")?;
-        Ok(svg)
+/// The background belongs to the plot, because a page may have another scheme than the browser.
+const STYLE: &str = "
+    text { font: 13px system-ui, sans-serif; fill: #1f2328; }
+    .title { font-size: 15px; font-weight: bold; }
+    .heading { font-weight: bold; }
+    .caption { font-size: 11px; fill: #59636e; }
+    text.pollio { font-weight: bold; }
+    .background { fill: #ffffff; }
+    rect.pollio { fill: #2da44e; }
+    rect.raw { fill: #8c959f; }
+    rect.peer { fill: #54aeff; }
+    @media (prefers-color-scheme: dark) {
+        text { fill: #f0f6fc; }
+        .caption { fill: #9198a1; }
+        .background { fill: #0d1117; }
+        rect.pollio { fill: #3fb950; }
+        rect.raw { fill: #656c76; }
+        rect.peer { fill: #388bfd; }
     }
-}
+";
 
-impl Column {
-    fn draw(&self, svg: &mut String, x: usize) -> std::fmt::Result {
-        text(svg, x, MARGIN + 2 * ROW - 8, r#" font-weight="bold""#, &self.heading)?;
-        let longest = self.bars.iter().map(|bar| bar.nanoseconds).fold(0.0, f64::max);
-        for (row, bar) in self.bars.iter().enumerate() {
-            let (y, length) = (baseline(row) - 14, bar.nanoseconds / longest * CELL as f64);
-            let colour = bar.colour();
-            writeln!(
-                svg,
-                r#"<rect x="{x}" y="{y}" width="{length:.1}" height="19" rx="2" fill="{colour}" fill-opacity="0.25"/>"#
-            )?;
-            let verdict = match bar.ratio {
-                _ if row == 0 => String::new(),
-                Some(ratio) => format!("×{}", times(ratio)),
-                None => "equal".to_owned(),
-            };
-            text(svg, x + 5, baseline(row), weight(bar), &format!("{}  {verdict}", time(bar.nanoseconds)))?;
-        }
-        Ok(())
-    }
-}
-
-impl Bar {
-    fn is_pollio(&self) -> bool {
-        self.name.starts_with("pollio")
-    }
-
-    fn colour(&self) -> &'static str {
-        match self.name.as_str() {
-            _ if self.is_pollio() => "#2da44e",
-            name if name.starts_with("raw") => "#8c959f",
-            _ => "#4c8dff",
-        }
-    }
-}
-
-fn weight(bar: &Bar) -> &'static str {
-    if bar.is_pollio() { r#" font-weight="bold""# } else { "" }
+fn row_top(row: usize) -> usize {
+    MARGIN + (row + 2) * ROW
 }
 
 fn baseline(row: usize) -> usize {
-    MARGIN + (row + 2) * ROW + 14
+    row_top(row) + 17
 }
 
-fn time(nanoseconds: f64) -> String {
+fn text(content: &str, x: usize, y: usize) -> Text {
+    Text::new(content).set("x", x).set("y", y)
+}
+
+fn format_time(nanoseconds: f64) -> String {
     if nanoseconds < 10_000.0 {
         format!("{nanoseconds:.0} ns")
     } else {
         format!("{:.1} µs", nanoseconds / 1_000.0)
     }
-}
-
-fn text(svg: &mut String, x: usize, y: usize, style: &str, words: &str) -> std::fmt::Result {
-    let words = words.replace('&', "&amp;").replace('<', "&lt;");
-    writeln!(svg, r#"<text x="{x}" y="{y}"{style} xml:space="preserve">{words}</text>"#)
 }

@@ -1,4 +1,4 @@
-//! Tables for people, and the same as JSON.
+//! Prints tables and writes results as JSON.
 
 use std::fs;
 use std::io;
@@ -6,7 +6,10 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-/// Rows of text in columns: the first to the left, the others to the right.
+/// The name of the control, which measures the raw system calls a second time.
+pub(crate) const CONTROL: &str = "raw, repeated";
+
+/// Rows of text. The first column is aligned left, and the others are aligned right.
 pub(crate) struct Table(Vec<Vec<String>>);
 
 impl Table {
@@ -37,12 +40,12 @@ impl Table {
     }
 }
 
-/// A number of things.
-pub(crate) fn counted(count: u64, thing: &str) -> String {
-    if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
+/// Returns a count with its noun, such as `1 connection` or `64 connections`.
+pub(crate) fn pluralize(count: u64, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
-/// Where the figures are kept.
+/// Returns the path of a results file.
 pub(crate) fn path(name: &str) -> PathBuf {
     let target =
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from);
@@ -53,9 +56,9 @@ pub(crate) fn workspace() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// Keeps the figures, but not in the place of better ones where they were got in a hurry.
-pub(crate) fn write(name: &str, quick: bool, report: &Value) -> io::Result<()> {
+/// Writes a results file. Quick results go to a folder of their own, so that they do not replace thorough ones.
+pub(crate) fn write(name: &str, quick: bool, results: &Value) -> io::Result<()> {
     let path = if quick { path(&format!("quick/{name}")) } else { path(name) };
     fs::create_dir_all(path.parent().unwrap_or(&path))?;
-    fs::write(path, format!("{report:#}\n"))
+    fs::write(path, format!("{results:#}\n"))
 }

@@ -1,5 +1,4 @@
-//! What one wait costs as registrations grow in number: idle ones, up to the limit of fds; and busy ones,
-//! level-triggered against edge-triggered.
+//! The time of one wait with many registrations: idle ones, up to the limit of open files, and busy ones.
 
 use std::error::Error;
 use std::io::{self, Read, Write};
@@ -10,74 +9,76 @@ use std::time::{Duration, Instant};
 use pollio::{EventObject, Interest, MAX_EVENTS, OsPoller, Poller};
 use serde_json::{Value, json};
 
-use crate::contest::{Contestant, Effort, Timed, timed};
+use crate::comparison::{Candidate, Effort, TimedLoop, timed};
 use crate::{machine, options, report};
 use pollio_bench_calls::{self as calls, Fds};
 
-/// What the process needs besides, and the pollers.
-const OTHER_FDS: usize = 100;
+/// Descriptors that the process and the pollers need.
+const RESERVED_FDS: usize = 100;
 
 pub(crate) fn run() -> Result<(), Box<dyn Error>> {
     let quick = options::is_quick()?;
     let effort = Effort::new(quick);
     let machine = machine::describe("bench", "--bench scale", quick);
-    println!("{}\n", machine::in_words(&machine));
-    let fds = rlimit::increase_nofile_limit(u64::MAX)? as usize - OTHER_FDS;
-    machine::pin(machine::apart()?.measured)?;
+    println!("{}\n", machine::summary(&machine));
+    let limit = rlimit::increase_nofile_limit(u64::MAX)? as usize;
+    let fds = limit.saturating_sub(RESERVED_FDS);
+    machine::pin(machine::cores()?.measured)?;
     let mut idle = Vec::new();
     for count in [10, 100, 1_000, 10_000, fds].into_iter().filter(|count| *count <= fds) {
-        idle.push(json!({ "idle": count, "rows": among_idle(&effort, count)? }));
+        idle.push(json!({ "idle": count, "rows": one_ready_among(&effort, count)? }));
     }
     let mut busy = Vec::new();
-    for count in [10, 100, 1_000, fds / (2 * WAYS.len())] {
+    for count in [10, 100, 1_000, fds / (2 * MODES.len())] {
         busy.push(json!({ "busy": count, "rows": all_busy(&effort, count)? }));
     }
     Ok(report::write("scale", quick, &json!({ "machine": machine, "idle": idle, "busy": busy }))?)
 }
 
-/// A wait that finds one fd ready, while others are registered: each is with every poller.
-fn among_idle(effort: &Effort, count: usize) -> io::Result<Vec<Value>> {
+/// Compares waits that find one ready descriptor among `count` idle ones. All candidates share the descriptors.
+fn one_ready_among(effort: &Effort, count: usize) -> io::Result<Vec<Value>> {
     let fds = Fds::one_ready_among(count)?;
-    let contestant = |name, subject| -> io::Result<Contestant<'_>> {
-        let subject = calls::named(subject).ok_or(io::ErrorKind::NotFound)?;
+    let candidate = |name, subject| -> io::Result<Candidate<'_>> {
+        let subject = calls::find(subject).ok_or(io::ErrorKind::NotFound)?;
         let fds = fds.clone();
-        Ok(Contestant { name, make: Box::new(move || Ok(timed(subject.prepare(fds.clone())?))) })
+        Ok(Candidate { name, prepare: Box::new(move || Ok(timed(subject.prepare(fds.clone())?))) })
     };
-    let contestants = [
-        contestant("raw epoll_wait", "raw epoll_wait")?,
-        contestant("raw, again", "raw epoll_wait")?,
-        contestant("pollio wait_into", "pollio wait_into")?,
-        contestant("mio poll", "mio poll")?,
-        contestant("polling wait", "polling wait")?,
+    let candidates = [
+        candidate("raw epoll_wait", "raw epoll_wait")?,
+        candidate(report::CONTROL, "raw epoll_wait")?,
+        candidate("pollio wait_into", "pollio wait_into")?,
+        candidate("mio poll", "mio poll")?,
+        candidate("polling wait", "polling wait")?,
     ];
-    effort.compare(&format!("a wait, 1 ready, {count} idle"), &contestants, 1)
+    effort.compare(&format!("wait, 1 ready, {count} idle"), &candidates, 1)
 }
 
-/// Ways to hear of busy connections: interest, and the most events a wait.
-const WAYS: [(&str, Interest, usize); 5] = [
+/// Ways to watch busy connections: a name, the interest and the capacity of the poller.
+const MODES: [(&str, Interest, usize); 5] = [
     ("level", Interest::READ, MAX_EVENTS),
-    ("level, again", Interest::READ, MAX_EVENTS),
+    ("level, repeated", Interest::READ, MAX_EVENTS),
     ("level, with_capacity(256)", Interest::READ, 256),
     ("edge", Interest::READ.edge(), MAX_EVENTS),
     ("edge, with_capacity(256)", Interest::READ.edge(), 256),
 ];
 
-/// Every connection has a message, which is waited for and read.
+/// Compares the time to wait for and read a message, if each of `count` connections has one.
 fn all_busy(effort: &Effort, count: usize) -> io::Result<Vec<Value>> {
-    let contestants = WAYS.map(|(name, interest, capacity)| Contestant {
+    let candidates = MODES.map(|(name, interest, capacity)| Candidate {
         name,
-        make: Box::new(move || busy(count, interest, capacity)),
+        prepare: Box::new(move || read_messages(count, interest, capacity)),
     });
-    effort.compare(&format!("an event, {count} busy"), &contestants, count)
+    effort.compare(&format!("event, {count} busy"), &candidates, count)
 }
 
-/// Level-triggered, the last wait of each time looks at all connections again, as the next one of a busy server would.
-fn busy(count: usize, interest: Interest, capacity: usize) -> io::Result<Timed> {
+/// Each iteration ends with a wait that returns no event. If the mode is level-triggered, the kernel checks all
+/// connections again in this wait, as in the next wait of a busy server.
+fn read_messages(count: usize, interest: Interest, capacity: usize) -> io::Result<TimedLoop> {
     let mut poller = OsPoller::with_capacity(capacity)?;
     let mut connections = Vec::new();
     for index in 0..count {
         let (near, far) = UnixStream::pair()?;
-        // The stamp is a place in the table here.
+        // This loop uses the generation as the index of the connection.
         let event = EventObject::client(near.as_raw_fd()).with_generation(index as u32);
         poller.add_with(event, interest)?;
         connections.push((near, far));
@@ -94,7 +95,8 @@ fn busy(count: usize, interest: Interest, capacity: usize) -> io::Result<Timed> 
             while poller.wait_into(&mut events, Some(Duration::ZERO)).expect("wait_into") > 0 {
                 for event in &events {
                     let (near, _) = &mut connections[event.generation() as usize];
-                    assert_eq!(near.read(&mut buffer).expect("read"), 64); // short, so no more is there
+                    // One read drains the socket, because it returns less than the buffer holds.
+                    assert_eq!(near.read(&mut buffer).expect("read"), 64);
                 }
             }
             time += start.elapsed();

@@ -1,16 +1,17 @@
-//! The same echo server on each poller: the least that its documentation asks for, and a table of connections by fd.
+//! The same echo server on each poller. Each does what its documentation requires, and finds connections by descriptor.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
 
 use pollio::{EventKind, EventObject, Interest, OsPoller, Poller};
 
+use crate::report;
 use pollio_bench_calls::raw::Epoll;
 
-/// A server on one poller, in one of the ways that it can be used.
+/// A server on one poller in one mode.
 pub(crate) struct Server {
     pub(crate) name: &'static str,
-    /// Serves until its process is ended.
+    /// Serves until the process is killed.
     pub(crate) serve: fn(std::net::TcpListener) -> io::Result<()>,
 }
 
@@ -18,10 +19,10 @@ const fn server(name: &'static str, serve: fn(std::net::TcpListener) -> io::Resu
     Server { name, serve }
 }
 
-/// Raw system calls first, and once more for the control.
+/// All servers. The raw system calls come first, and the control repeats them.
 pub(crate) const SERVERS: [Server; 11] = [
     server("raw epoll", raw_epoll),
-    server("raw, again", raw_epoll),
+    server(report::CONTROL, raw_epoll),
     server("pollio", |listener| pollio(listener, Interest::READ, Until::OneRead)),
     server("pollio, wait", pollio_wait),
     server("pollio, edge", |listener| pollio(listener, Interest::READ.edge(), Until::ShortRead)),
@@ -33,51 +34,51 @@ pub(crate) const SERVERS: [Server; 11] = [
     server("tokio", tokio),
 ];
 
-pub(crate) fn named(name: &str) -> Option<&'static Server> {
+pub(crate) fn find(name: &str) -> Option<&'static Server> {
     SERVERS.iter().find(|server| server.name == name)
 }
 
-/// Far more than a request, so that a short read says that no more is there.
+/// Much larger than a request, so that a short read means that the socket is drained.
 const BUFFER: usize = 4_096;
 
-/// How far to read for one event.
+/// How far to drain a socket for one event.
 #[derive(Clone, Copy)]
 enum Until {
-    /// Level-triggered: what is left is reported again.
+    /// One read. Level-triggered polling reports the rest again.
     OneRead,
-    /// Edge-triggered: a read that did not fill the buffer left nothing.
+    /// Until a read does not fill the buffer. Enough for an edge-triggered stream socket.
     ShortRead,
-    /// Edge-triggered, as mio documents it.
+    /// Until a read returns `WouldBlock`, as mio documents for edge-triggered events.
     WouldBlock,
 }
 
-/// Whether the peer will send more.
+/// The state of a connection after a read.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Peer {
+enum State {
     Open,
-    Gone,
+    Closed,
 }
 
-fn echo<Socket: Read + Write>(socket: &mut Socket, buffer: &mut [u8], until: Until) -> Peer {
+fn echo<Socket: Read + Write>(socket: &mut Socket, buffer: &mut [u8], until: Until) -> State {
     loop {
         let read = match socket.read(buffer) {
-            Ok(0) => return Peer::Gone,
+            Ok(0) => return State::Closed,
             Ok(read) => read,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Peer::Open,
-            Err(_) => return Peer::Gone,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return State::Open,
+            Err(_) => return State::Closed,
         };
         if socket.write_all(&buffer[..read]).is_err() {
-            return Peer::Gone;
+            return State::Closed;
         }
         match until {
-            Until::OneRead => return Peer::Open,
-            Until::ShortRead if read < buffer.len() => return Peer::Open,
+            Until::OneRead => return State::Open,
+            Until::ShortRead if read < buffer.len() => return State::Open,
             Until::ShortRead | Until::WouldBlock => {}
         }
     }
 }
 
-/// Sockets by fd.
+/// Sockets, indexed by descriptor.
 struct Connections<Socket>(Vec<Option<Socket>>);
 
 impl<Socket: AsRawFd + Read + Write> Connections<Socket> {
@@ -97,9 +98,9 @@ impl<Socket: AsRawFd + Read + Write> Connections<Socket> {
         self.0.get_mut(fd as usize)?.as_mut()
     }
 
-    /// Echoes what that socket has. It is to be closed, by `remove`, where its peer is gone.
-    fn echo(&mut self, fd: RawFd, buffer: &mut [u8], until: Until) -> Peer {
-        self.get(fd).map_or(Peer::Open, |socket| echo(socket, buffer, until))
+    /// Echoes what the socket has received. After `State::Closed`, the caller deletes the registration and calls `remove`.
+    fn echo(&mut self, fd: RawFd, buffer: &mut [u8], until: Until) -> State {
+        self.get(fd).map_or(State::Open, |socket| echo(socket, buffer, until))
     }
 
     fn remove(&mut self, fd: RawFd) {
@@ -127,7 +128,7 @@ fn raw_epoll(listener: std::net::TcpListener) -> io::Result<()> {
                 let socket = accept(&listener)?;
                 epoll.add(socket.as_raw_fd(), libc::EPOLLIN | libc::EPOLLRDHUP)?;
                 connections.insert(socket);
-            } else if connections.echo(fd, &mut buffer, Until::OneRead) == Peer::Gone {
+            } else if connections.echo(fd, &mut buffer, Until::OneRead) == State::Closed {
                 epoll.delete(fd)?;
                 connections.remove(fd);
             }
@@ -150,7 +151,7 @@ fn pollio(listener: std::net::TcpListener, interest: Interest, until: Until) -> 
                     connections.insert(socket);
                 }
                 EventKind::Client => {
-                    if connections.echo(event.fd, &mut buffer, until) == Peer::Gone {
+                    if connections.echo(event.fd, &mut buffer, until) == State::Closed {
                         poller.delete(event.fd)?;
                         connections.remove(event.fd);
                     }
@@ -173,7 +174,7 @@ fn pollio_wait(listener: std::net::TcpListener) -> io::Result<()> {
                     connections.insert(socket);
                 }
                 EventKind::Client => {
-                    if connections.echo(event.fd, &mut buffer, Until::OneRead) == Peer::Gone {
+                    if connections.echo(event.fd, &mut buffer, Until::OneRead) == State::Closed {
                         poller.delete(event.fd)?;
                         connections.remove(event.fd);
                     }
@@ -210,7 +211,7 @@ fn mio(listener: std::net::TcpListener, until: Until) -> io::Result<()> {
                 continue;
             }
             let fd = event.token().0 as RawFd;
-            if connections.echo(fd, &mut buffer, until) == Peer::Gone {
+            if connections.echo(fd, &mut buffer, until) == State::Closed {
                 if let Some(socket) = connections.get(fd) {
                     poll.registry().deregister(socket)?;
                 }
@@ -227,7 +228,7 @@ fn polling(listener: std::net::TcpListener, mode: polling::PollMode) -> io::Resu
     let mut events = Events::with_capacity(pollio::MAX_EVENTS.try_into().map_err(io::Error::other)?);
     let poller = Poller::new()?;
     let key = listener.as_raw_fd() as usize;
-    // SAFETY: `listener` outlives the poller.
+    // SAFETY: the poller drops before `listener`, which is a parameter.
     unsafe { poller.add_with_mode(&listener, Event::readable(key), PollMode::Level) }?;
     loop {
         events.clear();
@@ -235,15 +236,15 @@ fn polling(listener: std::net::TcpListener, mode: polling::PollMode) -> io::Resu
         for event in events.iter() {
             if event.key == key {
                 let socket = accept(&listener)?;
-                // SAFETY: deleted below, before the socket is closed.
+                // SAFETY: the code below deletes the registration before it closes the socket.
                 unsafe { poller.add_with_mode(&socket, Event::readable(socket.as_raw_fd() as usize), mode) }?;
                 connections.insert(socket);
                 continue;
             }
             let fd = event.key as RawFd;
-            let peer = connections.echo(fd, &mut buffer, Until::OneRead);
+            let state = connections.echo(fd, &mut buffer, Until::OneRead);
             let Some(socket) = connections.get(fd) else { continue };
-            if peer == Peer::Gone {
+            if state == State::Closed {
                 poller.delete(&*socket)?;
                 connections.remove(fd);
             } else if mode == PollMode::Oneshot {
@@ -264,8 +265,8 @@ fn calloop(listener: std::net::TcpListener) -> io::Result<()> {
         let inserted = handle.insert_source(source, |_, socket, buffer| {
             let mut socket: &std::net::TcpStream = socket;
             match echo(&mut socket, buffer, Until::OneRead) {
-                Peer::Open => Ok(PostAction::Continue),
-                Peer::Gone => Ok(PostAction::Remove),
+                State::Open => Ok(PostAction::Continue),
+                State::Closed => Ok(PostAction::Remove),
             }
         });
         inserted.map_err(io::Error::other)

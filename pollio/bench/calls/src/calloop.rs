@@ -19,19 +19,19 @@ fn watch(handle: &LoopHandle<'static, ()>, fd: impl AsFd + 'static) -> io::Resul
         .map_err(|error| io::Error::other(error.error))
 }
 
-pub(crate) fn wait(fds: Fds) -> io::Result<Loop> {
+pub(crate) fn wait<const MICROS: u64>(fds: Fds) -> io::Result<Loop> {
     let mut event_loop = EventLoop::try_new().map_err(io::Error::other)?;
     for fd in fds.iter() {
         watch(&event_loop.handle(), fd.try_clone_to_owned()?)?;
     }
     Ok(Box::new(move |times| {
         for _ in 0..times {
-            event_loop.dispatch(Some(Duration::ZERO), &mut ()).expect("dispatch");
+            event_loop.dispatch(Some(Duration::from_micros(MICROS)), &mut ()).expect("dispatch");
         }
     }))
 }
 
-/// A source owns its fd, and would close it each time but for the `Rc`.
+/// A source owns its descriptor. The `Rc` keeps the descriptor open when the source is dropped.
 pub(crate) fn add_delete(fds: Fds) -> io::Result<Loop> {
     let event_loop = EventLoop::<()>::try_new().map_err(io::Error::other)?;
     let fd = Rc::new(fds.first().try_clone_to_owned()?);

@@ -1,6 +1,6 @@
-//! The same operation on each poller, in a loop: what a program that uses it would write.
+//! Loops that call each poller in the way that a program would.
 //!
-//! A crate of its own, for what the compiler inlines into a loop depends on what else its crate calls.
+//! They are a crate of their own because the compiler's inlining depends on the other code in the crate.
 #![cfg(target_os = "linux")]
 
 use std::io::{self, Write};
@@ -13,107 +13,139 @@ mod mio;
 mod polling;
 mod pollio;
 pub mod raw;
+mod raw_loops;
 mod rustix;
-mod system;
 
-/// Does its operation that many times.
+/// Runs its operation as many times as the argument says.
 pub type Loop = Box<dyn FnMut(usize)>;
 
-/// What a loop does each time.
+/// One operation, which each iteration of a loop performs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// A wait that does not block, and each event's fd looked at.
+    /// Waits with timeout 0 and reads the descriptor of each event.
     Wait,
-    /// The same, and no event looked at: what the call itself costs.
-    WaitAlone,
-    /// An fd registered, and deleted again.
+    /// Waits with timeout 0 and reads no event, which leaves the cost of the call itself.
+    WaitUnread,
+    /// Waits with a timeout of 10 ms and reads the descriptor of each event.
+    WaitMillis,
+    /// Waits with a timeout of 10.1 ms and reads the descriptor of each event. Crates that round up wait for 11 ms.
+    WaitMicros,
+    /// Registers a descriptor and deletes it again.
     AddDelete,
-    /// A wake-up, and no wait in between.
+    /// Wakes a poller that has not waited since the last wake-up.
     Wake,
-    /// A poller made, and dropped.
+    /// Creates a poller and drops it.
     Create,
 }
 
-/// One poller's call for an operation.
+/// One way to perform an operation.
 #[derive(Clone, Copy, Debug)]
 pub struct Subject {
-    /// What it does.
+    /// The operation.
     pub operation: Operation,
-    /// The poller and its call.
+    /// The crate and the call. No other subject has this name.
     pub name: &'static str,
-    make: fn(Fds) -> io::Result<Loop>,
+    prepare: fn(Fds) -> io::Result<Loop>,
 }
 
 impl Subject {
-    /// The loop, on these fds.
+    /// Creates the loop for these descriptors.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the first call that fails.
     pub fn prepare(&self, fds: Fds) -> io::Result<Loop> {
-        (self.make)(fds)
+        (self.prepare)(fds)
     }
 
-    /// The same under another name.
-    pub fn called(self, name: &'static str) -> Self {
+    /// Returns the same subject under another name.
+    #[must_use]
+    pub fn renamed(self, name: &'static str) -> Self {
         Subject { name, ..self }
     }
 }
 
-const fn subject(operation: Operation, name: &'static str, make: fn(Fds) -> io::Result<Loop>) -> Subject {
-    Subject { operation, name, make }
+const fn subject(operation: Operation, name: &'static str, prepare: fn(Fds) -> io::Result<Loop>) -> Subject {
+    Subject { operation, name, prepare }
 }
 
-/// Raw system calls first, in each operation.
-pub const SUBJECTS: [Subject; 24] = [
-    subject(Operation::Wait, "raw epoll_wait", system::wait),
-    subject(Operation::Wait, "pollio wait_into", pollio::wait_into),
-    subject(Operation::Wait, "pollio wait", pollio::wait),
-    subject(Operation::Wait, "rustix epoll::wait", rustix::wait),
-    subject(Operation::Wait, "mio poll", mio::wait),
-    subject(Operation::Wait, "polling wait", polling::wait),
-    subject(Operation::Wait, "calloop dispatch", calloop::wait),
-    subject(Operation::WaitAlone, "raw epoll_wait alone", system::wait_alone),
-    subject(Operation::WaitAlone, "pollio wait_into alone", pollio::wait_into_alone),
-    subject(Operation::WaitAlone, "pollio wait alone", pollio::wait_alone),
-    subject(Operation::AddDelete, "raw epoll_ctl", system::add_delete),
+/// All subjects. Each operation starts with the raw system calls.
+pub const SUBJECTS: [Subject; 37] = [
+    subject(Operation::Wait, "raw epoll_wait", raw_loops::wait::<0>),
+    subject(Operation::Wait, "pollio wait_into", pollio::wait_into::<0>),
+    subject(Operation::Wait, "pollio wait", pollio::wait::<0>),
+    subject(Operation::Wait, "rustix epoll::wait", rustix::wait::<0>),
+    subject(Operation::Wait, "mio poll", mio::wait::<0>),
+    subject(Operation::Wait, "polling wait", polling::wait::<0>),
+    subject(Operation::Wait, "calloop dispatch", calloop::wait::<0>),
+    subject(Operation::WaitUnread, "raw epoll_wait, unread", raw_loops::wait_unread),
+    subject(Operation::WaitUnread, "pollio wait_into, unread", pollio::wait_into_unread),
+    subject(Operation::WaitUnread, "pollio wait, unread", pollio::wait_unread),
+    subject(Operation::WaitMillis, "raw epoll_wait, 10 ms", raw_loops::wait::<10>),
+    subject(Operation::WaitMillis, "pollio wait_into, 10 ms", pollio::wait_into::<10_000>),
+    subject(Operation::WaitMillis, "pollio wait, 10 ms", pollio::wait::<10>),
+    subject(Operation::WaitMillis, "rustix epoll::wait, 10 ms", rustix::wait::<10_000>),
+    subject(Operation::WaitMillis, "mio poll, 10 ms", mio::wait::<10_000>),
+    subject(Operation::WaitMillis, "polling wait, 10 ms", polling::wait::<10_000>),
+    subject(Operation::WaitMillis, "calloop dispatch, 10 ms", calloop::wait::<10_000>),
+    subject(Operation::WaitMicros, "raw epoll_pwait2, 10.1 ms", raw_loops::pwait2::<10_100>),
+    subject(Operation::WaitMicros, "pollio wait_into, 10.1 ms", pollio::wait_into::<10_100>),
+    subject(Operation::WaitMicros, "rustix epoll::wait, 10.1 ms", rustix::wait::<10_100>),
+    subject(Operation::WaitMicros, "mio poll, 10.1 ms", mio::wait::<10_100>),
+    subject(Operation::WaitMicros, "polling wait, 10.1 ms", polling::wait::<10_100>),
+    subject(Operation::WaitMicros, "calloop dispatch, 10.1 ms", calloop::wait::<10_100>),
+    subject(Operation::AddDelete, "raw epoll_ctl", raw_loops::add_delete),
     subject(Operation::AddDelete, "pollio add, delete", pollio::add_delete),
     subject(Operation::AddDelete, "rustix epoll::add, delete", rustix::add_delete),
     subject(Operation::AddDelete, "mio register, deregister", mio::add_delete),
     subject(Operation::AddDelete, "polling add, delete", polling::add_delete),
     subject(Operation::AddDelete, "calloop insert, remove", calloop::add_delete),
-    subject(Operation::Wake, "raw eventfd write", system::wake),
+    subject(Operation::Wake, "raw eventfd write", raw_loops::wake),
     subject(Operation::Wake, "pollio wake", pollio::wake),
     subject(Operation::Wake, "mio wake", mio::wake),
     subject(Operation::Wake, "polling notify", polling::wake),
-    subject(Operation::Create, "raw epoll_create1, close", system::create),
+    subject(Operation::Create, "raw epoll_create1, close", raw_loops::create),
     subject(Operation::Create, "pollio new, drop", pollio::create),
     subject(Operation::Create, "mio new, drop", mio::create),
     subject(Operation::Create, "polling new, drop", polling::create),
 ];
 
-/// Those of one operation.
-pub fn of(operation: Operation) -> impl Iterator<Item = Subject> {
+/// Returns the subjects of one operation.
+pub fn subjects_of(operation: Operation) -> impl Iterator<Item = Subject> {
     SUBJECTS.into_iter().filter(move |subject| subject.operation == operation)
 }
 
-/// The one of that name.
-pub fn named(name: &str) -> Option<Subject> {
+/// Returns the subject with this name.
+pub fn find(name: &str) -> Option<Subject> {
     SUBJECTS.into_iter().find(|subject| subject.name == name)
 }
 
-/// Fds to register, with one poller or several.
+/// Descriptors to register. Several pollers can share them.
 #[derive(Clone, Debug)]
 pub struct Fds {
     watched: Rc<Vec<OwnedFd>>,
-    /// The other ends of what is watched. Closed last: so a connection that holds data is reset, and its port is free.
+    /// The other ends of watched connections. They close last, because closing a socket with unread data first sends a
+    /// reset, which frees the port at once.
     _peers: Rc<Vec<TcpStream>>,
 }
 
 impl Fds {
-    /// As many eventfds that are ready, or one that is not: what a wait costs with nearly nothing behind it.
+    /// Creates `ready` readable eventfds, or one that is not readable if `ready` is 0. The kernel spends little time on
+    /// an eventfd.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the first call that fails.
     pub fn eventfds(ready: usize) -> io::Result<Self> {
-        let one_each = (0..ready).map(|_| raw::eventfd(1));
-        if ready == 0 { Self::of([raw::eventfd(0)]) } else { Self::of(one_each) }
+        let readable = (0..ready).map(|_| raw::eventfd(1));
+        if ready == 0 { Self::from_fds([raw::eventfd(0)]) } else { Self::from_fds(readable) }
     }
 
-    /// As many TCP connections that have a byte to read, or one that has none: what servers wait for.
+    /// Creates `ready` TCP connections that have a byte to read, or one that has none if `ready` is 0.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the first call that fails.
     pub fn connections(ready: usize) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let (mut watched, mut peers) = (Vec::new(), Vec::new());
@@ -130,12 +162,16 @@ impl Fds {
         Ok(Fds { watched: Rc::new(watched), _peers: Rc::new(peers) })
     }
 
-    /// As many eventfds that are not ready, and one that is.
+    /// Creates `idle` eventfds that are not readable, and one that is.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the first call that fails.
     pub fn one_ready_among(idle: usize) -> io::Result<Self> {
-        Self::of((0..idle).map(|_| raw::eventfd(0)).chain([raw::eventfd(1)]))
+        Self::from_fds((0..idle).map(|_| raw::eventfd(0)).chain([raw::eventfd(1)]))
     }
 
-    fn of(fds: impl IntoIterator<Item = io::Result<OwnedFd>>) -> io::Result<Self> {
+    fn from_fds(fds: impl IntoIterator<Item = io::Result<OwnedFd>>) -> io::Result<Self> {
         let watched = Rc::new(fds.into_iter().collect::<io::Result<_>>()?);
         Ok(Fds { watched, _peers: Rc::default() })
     }

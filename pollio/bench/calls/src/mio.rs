@@ -9,9 +9,9 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use crate::raw;
 use crate::{Fds, Loop};
 
-/// mio is edge-triggered, and would report each fd once. So they are registered behind its back, level-triggered:
-/// its own wait is what is measured.
-pub(crate) fn wait(fds: Fds) -> io::Result<Loop> {
+/// mio registers edge-triggered, so it would report each descriptor once. This loop registers them level-triggered with
+/// mio's epoll instance, because it measures only the wait.
+pub(crate) fn wait<const MICROS: u64>(fds: Fds) -> io::Result<Loop> {
     let mut poll = Poll::new()?;
     for fd in fds.numbers() {
         raw::add(poll.as_raw_fd(), fd, libc::EPOLLIN)?;
@@ -20,7 +20,7 @@ pub(crate) fn wait(fds: Fds) -> io::Result<Loop> {
     Ok(Box::new(move |times| {
         let _open = &fds;
         for _ in 0..times {
-            poll.poll(&mut events, Some(Duration::ZERO)).expect("poll");
+            poll.poll(&mut events, Some(Duration::from_micros(MICROS))).expect("poll");
             for event in &events {
                 black_box(event.token());
             }

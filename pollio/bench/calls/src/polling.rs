@@ -7,17 +7,17 @@ use polling::{Event, Events, PollMode, Poller};
 
 use crate::{Fds, Loop};
 
-pub(crate) fn wait(fds: Fds) -> io::Result<Loop> {
+pub(crate) fn wait<const MICROS: u64>(fds: Fds) -> io::Result<Loop> {
     let poller = Poller::new()?;
     for fd in fds.numbers() {
-        // SAFETY: the loop owns both, and drops the poller, which it mentions first, before the fds.
+        // SAFETY: the loop owns both. It drops the poller before the descriptors, because it captures the poller first.
         unsafe { poller.add_with_mode(fd, Event::readable(fd as usize), PollMode::Level) }?;
     }
     let mut events = Events::with_capacity(pollio::MAX_EVENTS.try_into().expect("not zero"));
     Ok(Box::new(move |times| {
         for _ in 0..times {
             events.clear();
-            poller.wait(&mut events, Some(Duration::ZERO)).expect("wait");
+            poller.wait(&mut events, Some(Duration::from_micros(MICROS))).expect("wait");
             for event in events.iter() {
                 black_box(event.key);
             }
@@ -31,7 +31,7 @@ pub(crate) fn add_delete(fds: Fds) -> io::Result<Loop> {
     Ok(Box::new(move |times| {
         let fd = fds.first();
         for _ in 0..times {
-            // SAFETY: deleted in the next line, while it is open.
+            // SAFETY: the next line deletes the descriptor while it is open.
             unsafe { poller.add(fd.as_raw_fd(), Event::readable(0)) }.expect("add");
             poller.delete(fd).expect("delete");
         }

@@ -15,25 +15,25 @@ fn watching(fds: &Fds) -> io::Result<OsPoller> {
     Ok(poller)
 }
 
-pub(crate) fn wait(fds: Fds) -> io::Result<Loop> {
+pub(crate) fn wait<const MILLIS: i32>(fds: Fds) -> io::Result<Loop> {
     let mut poller = watching(&fds)?;
     Ok(Box::new(move |times| {
         let _open = &fds;
         for _ in 0..times {
-            for event in poller.wait(0).expect("wait") {
+            for event in poller.wait(MILLIS).expect("wait") {
                 black_box(event.fd);
             }
         }
     }))
 }
 
-pub(crate) fn wait_into(fds: Fds) -> io::Result<Loop> {
+pub(crate) fn wait_into<const MICROS: u64>(fds: Fds) -> io::Result<Loop> {
     let mut poller = watching(&fds)?;
     let mut events = Vec::new();
     Ok(Box::new(move |times| {
         let _open = &fds;
         for _ in 0..times {
-            poller.wait_into(&mut events, Some(Duration::ZERO)).expect("wait_into");
+            poller.wait_into(&mut events, Some(Duration::from_micros(MICROS))).expect("wait_into");
             for event in &events {
                 black_box(event.fd);
             }
@@ -41,7 +41,7 @@ pub(crate) fn wait_into(fds: Fds) -> io::Result<Loop> {
     }))
 }
 
-pub(crate) fn wait_alone(fds: Fds) -> io::Result<Loop> {
+pub(crate) fn wait_unread(fds: Fds) -> io::Result<Loop> {
     let mut poller = watching(&fds)?;
     Ok(Box::new(move |times| {
         let _open = &fds;
@@ -51,7 +51,7 @@ pub(crate) fn wait_alone(fds: Fds) -> io::Result<Loop> {
     }))
 }
 
-pub(crate) fn wait_into_alone(fds: Fds) -> io::Result<Loop> {
+pub(crate) fn wait_into_unread(fds: Fds) -> io::Result<Loop> {
     let mut poller = watching(&fds)?;
     let mut events = Vec::new();
     Ok(Box::new(move |times| {

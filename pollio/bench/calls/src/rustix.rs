@@ -7,9 +7,8 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 
 use crate::{Fds, Loop};
 
-const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
-
-pub(crate) fn wait(fds: Fds) -> io::Result<Loop> {
+pub(crate) fn wait<const MICROS: i64>(fds: Fds) -> io::Result<Loop> {
+    let timeout = Timespec { tv_sec: 0, tv_nsec: 1_000 * MICROS };
     let epoll = epoll::create(CreateFlags::CLOEXEC)?;
     for (index, fd) in fds.iter().enumerate() {
         epoll::add(&epoll, fd, EventData::new_u64(index as u64), EventFlags::IN)?;
@@ -19,7 +18,7 @@ pub(crate) fn wait(fds: Fds) -> io::Result<Loop> {
         let _open = &fds;
         for _ in 0..times {
             events.clear();
-            epoll::wait(&epoll, spare_capacity(&mut events), Some(&AT_ONCE)).expect("epoll::wait");
+            epoll::wait(&epoll, spare_capacity(&mut events), Some(&timeout)).expect("epoll::wait");
             for event in &events {
                 black_box(event.data.u64());
             }

@@ -1,4 +1,4 @@
-//! What one call costs, in instructions; with `--gate`, fails where that is above the limits.
+//! Counts the instructions of one call. With `--gate`, fails if a count exceeds its limit.
 
 use std::error::Error;
 

@@ -1,4 +1,4 @@
-//! Draws what the benches found as the README's plots.
+//! Draws the plots of the README from the results of the benches.
 
 use std::error::Error;
 

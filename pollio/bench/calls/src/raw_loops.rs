@@ -1,8 +1,9 @@
-//! Raw system calls.
+//! The raw system calls, which every other poller is compared with.
 
 use std::hint::black_box;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::time::Duration;
 
 use crate::raw::{self, Epoll};
 use crate::{Fds, Loop};
@@ -15,13 +16,13 @@ fn watching(fds: &Fds) -> io::Result<Epoll> {
     Ok(epoll)
 }
 
-pub(crate) fn wait(fds: Fds) -> io::Result<Loop> {
+pub(crate) fn wait<const MILLIS: i32>(fds: Fds) -> io::Result<Loop> {
     let epoll = watching(&fds)?;
     let mut events = Vec::with_capacity(pollio::MAX_EVENTS);
     Ok(Box::new(move |times| {
         let _open = &fds;
         for _ in 0..times {
-            epoll.wait(&mut events, 0).expect("epoll_wait");
+            epoll.wait(&mut events, MILLIS).expect("epoll_wait");
             for event in &events {
                 black_box(event.u64);
             }
@@ -29,7 +30,21 @@ pub(crate) fn wait(fds: Fds) -> io::Result<Loop> {
     }))
 }
 
-pub(crate) fn wait_alone(fds: Fds) -> io::Result<Loop> {
+pub(crate) fn pwait2<const MICROS: u64>(fds: Fds) -> io::Result<Loop> {
+    let epoll = watching(&fds)?;
+    let mut events = Vec::with_capacity(pollio::MAX_EVENTS);
+    Ok(Box::new(move |times| {
+        let _open = &fds;
+        for _ in 0..times {
+            epoll.pwait2(&mut events, Duration::from_micros(MICROS)).expect("epoll_pwait2");
+            for event in &events {
+                black_box(event.u64);
+            }
+        }
+    }))
+}
+
+pub(crate) fn wait_unread(fds: Fds) -> io::Result<Loop> {
     let epoll = watching(&fds)?;
     let mut events = Vec::with_capacity(pollio::MAX_EVENTS);
     Ok(Box::new(move |times| {

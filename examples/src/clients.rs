@@ -1,0 +1,153 @@
+//! The clients of the echo servers' demos. They come and go, send, and check each byte that comes back.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+
+use crate::output::{Bytes, per_second};
+use crate::signals::Stop;
+
+/// How long a client waits for an echo before it gives up.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The largest message of most clients: sockets hold it.
+const SMALL: usize = 4_000;
+
+/// The largest message of every tenth client. Sockets do not hold it, so the server has to wait for the client.
+const LARGE: usize = 4_000_000;
+
+/// A number of clients, and what they found.
+#[derive(Debug)]
+pub struct Clients {
+    number: u64,
+    start: Instant,
+    messages: AtomicU64,
+    bytes: AtomicU64,
+    wrong: AtomicU64,
+    failures: AtomicU64,
+    is_cut_short: AtomicBool,
+}
+
+impl Clients {
+    /// Counts from now.
+    pub fn new(number: u64) -> Self {
+        let count = || AtomicU64::new(0);
+        Clients {
+            number,
+            start: Instant::now(),
+            messages: count(),
+            bytes: count(),
+            wrong: count(),
+            failures: count(),
+            is_cut_short: AtomicBool::new(false),
+        }
+    }
+
+    /// Runs all clients for `time`. If a stop is requested before it is over, failures after that do not count.
+    pub fn run(&self, address: SocketAddr, time: Duration, stop: &Stop) {
+        let end = Instant::now() + time;
+        thread::scope(|scope| {
+            for seed in 0..self.number {
+                scope.spawn(move || {
+                    let mut random = fastrand::Rng::with_seed(seed);
+                    let largest = if seed % 10 == 0 { LARGE } else { SMALL };
+                    while Instant::now() < end && !stop.is_requested() {
+                        // Closed ports stay in use for a while, so a connection is kept for a moment.
+                        let until = end.min(Instant::now() + Duration::from_millis(random.u64(100..1_000)));
+                        if let Err(error) = self.converse(address, until, largest, &mut random) {
+                            if !stop.is_requested() {
+                                let _ = writeln!(io::stderr(), "a client failed: {error}");
+                                self.failures.fetch_add(1, Ordering::Relaxed);
+                            }
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        self.is_cut_short.store(stop.is_requested(), Ordering::Relaxed);
+    }
+
+    /// Returns whether a stop was requested before the time was up.
+    pub fn is_cut_short(&self) -> bool {
+        self.is_cut_short.load(Ordering::Relaxed)
+    }
+
+    /// Sends one message after the other over one connection.
+    fn converse(
+        &self,
+        address: SocketAddr,
+        until: Instant,
+        largest: usize,
+        random: &mut fastrand::Rng,
+    ) -> io::Result<()> {
+        let mut socket = TcpStream::connect(address)?;
+        socket.set_nodelay(true)?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        loop {
+            let mut message = vec![0; random.usize(1..=largest)];
+            random.fill(&mut message);
+            let mut echo = vec![0; message.len()];
+            // A large message is written while its echo is read: to write all of it first would wait for ever.
+            if message.len() <= SMALL {
+                socket.write_all(&message)?;
+                socket.read_exact(&mut echo)?;
+            } else {
+                thread::scope(|scope| {
+                    let sending = scope.spawn(|| (&socket).write_all(&message));
+                    let received = (&socket).read_exact(&mut echo);
+                    let sent = sending.join().unwrap_or_else(|_| Err(ErrorKind::Other.into()));
+                    sent.and(received)
+                })?;
+            }
+            let wrong = message.iter().zip(&echo).filter(|(sent, came)| sent != came).count();
+            self.wrong.fetch_add(wrong as u64, Ordering::Relaxed);
+            self.messages.fetch_add(1, Ordering::Relaxed);
+            self.bytes.fetch_add(message.len() as u64, Ordering::Relaxed);
+            if Instant::now() >= until {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Returns how many messages were checked.
+    pub fn messages(&self) -> u64 {
+        self.messages.load(Ordering::Relaxed)
+    }
+
+    /// Returns how many bytes were checked.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Describes what the clients found.
+    pub fn summary(&self) -> String {
+        let (messages, bytes, time) = (self.messages(), self.bytes(), self.start.elapsed());
+        format!(
+            "{} clients checked {messages} messages ({} a second), {} ({} a second): {} bytes wrong",
+            self.number,
+            per_second(messages, time),
+            Bytes(bytes),
+            Bytes(per_second(bytes, time)),
+            self.wrong.load(Ordering::Relaxed)
+        )
+    }
+
+    /// Checks that every client got every byte.
+    ///
+    /// # Errors
+    ///
+    /// What went wrong.
+    pub fn check(&self) -> Result<()> {
+        let wrong = self.wrong.load(Ordering::Relaxed);
+        let failures = self.failures.load(Ordering::Relaxed);
+        ensure!(wrong == 0, "{wrong} echoed bytes differ from what was sent");
+        ensure!(failures == 0, "{failures} clients failed");
+        ensure!(self.messages() > 0 || self.is_cut_short(), "no client got an echo");
+        Ok(())
+    }
+}

@@ -1,0 +1,346 @@
+//! What every server has to bear: one test for each kind of fault, for all programs.
+
+use std::fs::OpenOptions;
+use std::io::{BufRead, BufReader};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::io::ioctl_fionbio;
+use rustix::process::{Pid, Signal, kill_process};
+use socket2::SockRef;
+
+use super::terminal::{Terminal, status_lines};
+use super::{LONG, Server, has, patient};
+
+/// A server program, as these tests see it.
+pub struct Program {
+    pub path: &'static str,
+    /// The arguments after the address.
+    pub arguments: fn() -> Vec<String>,
+    /// Sends what a client sends first.
+    pub ask: fn(&TcpStream),
+    /// Reads the answer to that, and checks it.
+    pub is_answered: fn(&TcpStream),
+}
+
+/// Has every test of this module run for a program.
+macro_rules! every_server {
+    ($program:expr) => {
+        $crate::common::every_server::every_server! { $program;
+            a_closed_stdout_changes_nothing
+            a_full_disk_under_stdout_changes_nothing
+            a_pipe_that_nobody_reads_changes_nothing
+            a_stopped_terminal_changes_nothing
+            the_status_line_fits_the_terminal
+            without_a_terminal_it_speaks_only_when_something_has_changed
+            a_signal_right_after_the_first_line_ends_it_well
+            a_second_signal_ends_it_at_once
+            a_stop_answers_what_was_connected_before
+            it_starts_again_at_once_on_the_same_port
+            connections_that_are_reset_before_they_are_accepted_end_alone
+            the_errors_of_single_connections_end_these_alone
+            six_hundred_clients_are_served_with_64_fds
+        }
+    };
+    ($program:expr; $($test:ident)*) => {
+        $(
+            #[test]
+            fn $test() {
+                $crate::common::every_server::$test(&$program);
+            }
+        )*
+    };
+}
+pub(crate) use every_server;
+
+impl Program {
+    /// Returns a command that starts it on a port, where 0 is a free one.
+    fn command(&self, port: u16) -> Command {
+        let mut command = Command::new(self.path);
+        command.arg(format!("127.0.0.1:{port}")).args((self.arguments)());
+        command
+    }
+
+    fn start(&self) -> Server {
+        Server::launch(&mut self.command(0))
+    }
+
+    fn serves(&self, socket: &TcpStream) {
+        (self.ask)(socket);
+        (self.is_answered)(socket);
+    }
+
+    fn serves_on(&self, port: u16) {
+        self.serves(&connect(port));
+    }
+}
+
+/// Connects, and waits until somebody listens on the port.
+fn connect(port: u16) -> TcpStream {
+    let start = Instant::now();
+    loop {
+        match TcpStream::connect(("127.0.0.1", port)) {
+            Ok(socket) => {
+                patient(&socket);
+                return socket;
+            }
+            Err(error) if start.elapsed() > LONG => panic!("{error}"),
+            Err(_) => thread::sleep(Duration::from_millis(10)),
+        }
+    }
+}
+
+/// Returns a port that is free. Systems choose ports above this range for those who take any.
+fn free_port() -> u16 {
+    loop {
+        let port = fastrand::u16(10_000..30_000);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// A program whose output the test has arranged. It is killed when this is dropped.
+struct Running(Child);
+
+impl Running {
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.0), signal).unwrap();
+    }
+
+    /// Checks that it ends well.
+    fn ends(mut self) {
+        let start = Instant::now();
+        while start.elapsed() < LONG {
+            if let Some(status) = self.0.try_wait().unwrap() {
+                assert!(status.success(), "{status}");
+                return;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        panic!("it has not ended after {LONG:?}");
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Long enough for a status line, or for two of them.
+const A_WHILE: Duration = Duration::from_millis(2_200);
+
+pub fn a_closed_stdout_changes_nothing(program: &Program) {
+    let port = free_port();
+    let mut running = Running(program.command(port).stdout(Stdio::piped()).spawn().unwrap());
+    let mut line = String::new();
+    BufReader::new(running.0.stdout.take().unwrap()).read_line(&mut line).unwrap(); // and closes it
+    program.serves_on(port);
+    thread::sleep(A_WHILE);
+    program.serves_on(port);
+    running.signal(Signal::INT);
+    running.ends();
+}
+
+pub fn a_full_disk_under_stdout_changes_nothing(program: &Program) {
+    if !cfg!(target_os = "linux") {
+        return; // there is no such device
+    }
+    let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let port = free_port();
+    let running = Running(program.command(port).stdout(full).spawn().unwrap());
+    program.serves_on(port);
+    running.signal(Signal::TERM);
+    running.ends();
+}
+
+pub fn a_pipe_that_nobody_reads_changes_nothing(program: &Program) {
+    let (_reader, writer) = rustix::pipe::pipe().unwrap();
+    ioctl_fionbio(&writer, true).unwrap();
+    while rustix::io::write(&writer, &[b'x'; 4_096]).is_ok() {}
+    while rustix::io::write(&writer, b"x").is_ok() {}
+    ioctl_fionbio(&writer, false).unwrap();
+    let port = free_port();
+    let running = Running(program.command(port).stdout(writer).spawn().unwrap());
+    program.serves_on(port);
+    thread::sleep(A_WHILE);
+    program.serves_on(port);
+    running.signal(Signal::TERM);
+    running.ends();
+}
+
+pub fn a_stopped_terminal_changes_nothing(program: &Program) {
+    let terminal = Terminal::open(80);
+    let port = free_port();
+    let running = Running(program.command(port).stdout(terminal.stdout()).spawn().unwrap());
+    program.serves_on(port);
+    terminal.control(b's');
+    for _ in 0..10 {
+        program.serves_on(port);
+        thread::sleep(Duration::from_millis(100));
+    }
+    running.signal(Signal::TERM);
+    running.ends();
+}
+
+pub fn the_status_line_fits_the_terminal(program: &Program) {
+    let terminal = Terminal::open(80);
+    let port = free_port();
+    let mut command = program.command(port);
+    let running = Running(command.env("NO_COLOR", "1").stdout(terminal.stdout()).spawn().unwrap());
+    for columns in [80, 20, 80, 7] {
+        terminal.resize(columns);
+        let before = terminal.written().len();
+        let start = Instant::now();
+        let mut widths = Vec::new();
+        while widths.len() < 3 {
+            assert!(start.elapsed() < LONG, "no new status line: {:?}", terminal.written());
+            program.serves_on(port); // and the line changes
+            thread::sleep(Duration::from_millis(50));
+            let written = terminal.written();
+            let lines = status_lines(written.get(before..).unwrap());
+            // The first may have been on its way when the size changed, and the last may not be complete.
+            widths = lines.iter().skip(1).map(|line| line.chars().count()).collect();
+        }
+        assert!(widths.iter().all(|width| *width < columns.into()), "{widths:?} in {columns} columns");
+    }
+    running.signal(Signal::INT);
+    running.ends();
+    let written = terminal.written();
+    let has_colour = written.split("\x1b[").skip(1).any(|rest| {
+        rest.trim_start_matches(|character: char| character.is_ascii_digit() || character == ';')
+            .starts_with('m')
+    });
+    assert!(!has_colour, "{written:?}");
+}
+
+pub fn without_a_terminal_it_speaks_only_when_something_has_changed(program: &Program) {
+    let server = program.start();
+    program.serves(&server.connect());
+    thread::sleep(A_WHILE);
+    let rest = server.interrupt_after(A_WHILE);
+    let lines: Vec<&str> = rest.lines().collect();
+    assert!(lines.windows(2).all(|pair| pair[0] != pair[1]), "{rest}");
+    assert!(lines.len() <= 8, "{rest}");
+}
+
+pub fn a_signal_right_after_the_first_line_ends_it_well(program: &Program) {
+    for signal in [Signal::INT, Signal::TERM, Signal::QUIT, Signal::INT, Signal::TERM] {
+        let server = program.start();
+        server.send(signal);
+        assert!(!server.last_line().is_empty());
+    }
+}
+
+pub fn a_second_signal_ends_it_at_once(program: &Program) {
+    let server = program.start();
+    server.freeze();
+    server.send(Signal::INT);
+    server.send(Signal::TERM);
+    server.send(Signal::CONT);
+    let status = server.status();
+    assert!(status.code().is_none_or(|code| code == 130), "{status}");
+    assert!(!status.success());
+}
+
+pub fn a_stop_answers_what_was_connected_before(program: &Program) {
+    let server = program.start();
+    server.freeze();
+    let mut sockets = Vec::new();
+    for _ in 0..100 {
+        let socket = server.connect();
+        (program.ask)(&socket);
+        sockets.push(socket);
+    }
+    server.signal();
+    server.send(Signal::CONT);
+    for socket in &sockets {
+        (program.is_answered)(socket);
+    }
+    drop(sockets);
+    server.last_line();
+}
+
+pub fn it_starts_again_at_once_on_the_same_port(program: &Program) {
+    let port = free_port();
+    for _ in 0..3 {
+        let server = Server::launch(&mut program.command(port));
+        let socket = server.connect();
+        program.serves(&socket);
+        server.interrupt(); // closes the connection first, so that its end of it stays in TIME_WAIT
+        drop(socket);
+    }
+}
+
+pub fn connections_that_are_reset_before_they_are_accepted_end_alone(program: &Program) {
+    let server = program.start();
+    for _ in 0..3 {
+        server.freeze();
+        let good = server.connect();
+        (program.ask)(&good);
+        for _ in 0..60 {
+            let socket = server.connect();
+            (program.ask)(&socket);
+            let _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
+        }
+        let last = server.connect();
+        (program.ask)(&last);
+        server.send(Signal::CONT);
+        (program.is_answered)(&good);
+        (program.is_answered)(&last);
+    }
+    program.serves(&server.connect());
+    server.interrupt();
+}
+
+/// strace makes the first calls of accept fail as the kernel does (accept(2)).
+pub fn the_errors_of_single_connections_end_these_alone(program: &Program) {
+    if !cfg!(target_os = "linux") || !has("strace") {
+        return;
+    }
+    for error in ["EPROTO", "EPERM", "ECONNABORTED", "EHOSTUNREACH", "ENETDOWN", "ETIMEDOUT", "EINTR"] {
+        let server = faulty(program, &format!("accept4:error={error}:when=1..3"));
+        for _ in 0..3 {
+            program.serves(&server.connect());
+        }
+        server.interrupt();
+    }
+    for shortage in ["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"] {
+        let server = faulty(program, &format!("accept4:error={shortage}:when=1..2"));
+        for _ in 0..3 {
+            program.serves(&server.connect());
+        }
+        server.interrupt();
+    }
+}
+
+/// Starts a program whose system calls fail as `fault` says, in the words of strace's `inject`. Each thread counts its
+/// own calls.
+pub fn faulty(program: &Program, fault: &str) -> Server {
+    let mut command = Command::new("strace");
+    command.args(["-D", "-f", "-qq", "-o", "/dev/null"]);
+    let (call, _) = fault.split_once(':').unwrap();
+    command.args(["-e", &format!("trace={call}"), "-e", &format!("inject={fault}")]);
+    command.arg(program.path).arg("127.0.0.1:0").args((program.arguments)());
+    Server::launch(&mut command)
+}
+
+/// All of them at once, so that most have to wait until others have gone.
+pub fn six_hundred_clients_are_served_with_64_fds(program: &Program) {
+    #[cfg(target_os = "linux")]
+    {
+        let server = program.start();
+        server.limit_fds(64);
+        thread::scope(|scope| {
+            for _ in 0..600 {
+                let client = || program.serves(&server.connect());
+                thread::Builder::new().stack_size(128 * 1_024).spawn_scoped(scope, client).unwrap();
+            }
+        });
+        server.interrupt();
+    }
+}

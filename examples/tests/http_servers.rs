@@ -1,0 +1,323 @@
+//! What the HTTP servers have in common, driven from outside: `http`, `runtime`, and `runtime --tokio`.
+
+mod common;
+
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::every_server::{Program, faulty};
+use common::{LONG, Server, has, is_on_epoll, run};
+use rustix::process::Signal;
+use socket2::SockRef;
+
+const HTTP: &str = env!("CARGO_BIN_EXE_http");
+const RUNTIME: &str = env!("CARGO_BIN_EXE_runtime");
+const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+
+macro_rules! on_every_server {
+    ($($test:ident)*) => {
+        mod http {
+            $(#[test] fn $test() { super::$test(super::Variant { path: super::HTTP, tokio: false }); })*
+        }
+        mod runtime {
+            $(#[test] fn $test() { super::$test(super::Variant { path: super::RUNTIME, tokio: false }); })*
+        }
+        mod tokio {
+            $(#[test] fn $test() { super::$test(super::Variant { path: super::RUNTIME, tokio: true }); })*
+        }
+    };
+}
+
+on_every_server! {
+    a_request_followed_by_a_half_close_is_answered
+    six_hundred_clients_that_stay_are_served_with_64_descriptors
+    silent_clients_give_their_descriptors_back
+    a_client_that_sends_byte_after_byte_is_closed
+    a_client_that_never_reads_is_closed
+    a_reset_peer_ends_no_more_than_its_connection
+    an_option_that_cannot_be_set_ends_nothing
+    a_poller_without_room_ends_one_connection
+    it_says_what_it_waits_for_and_a_second_signal_ends_it
+    a_stop_waits_for_the_request_under_way
+    a_stop_with_more_clients_than_descriptors_answers_all
+    the_totals_are_printed
+    its_help_and_its_errors_name_its_options
+}
+
+#[derive(Clone, Copy)]
+struct Variant {
+    path: &'static str,
+    tokio: bool,
+}
+
+impl Variant {
+    fn options<'o>(self, options: &[&'o str]) -> Vec<&'o str> {
+        let tokio = self.tokio.then_some("--tokio");
+        options.iter().copied().chain(tokio).collect()
+    }
+
+    fn start(self, options: &[&str]) -> Server {
+        Server::start(self.path, &self.options(options))
+    }
+
+    /// Starts it with system calls that fail as strace's `inject` says.
+    fn start_faulty(self, fault: &str) -> Server {
+        let arguments = if self.tokio { || vec!["--tokio".to_owned()] } else { Vec::new };
+        faulty(&Program { path: self.path, arguments, ask, is_answered }, fault)
+    }
+}
+
+fn ask(mut socket: &TcpStream) {
+    socket.write_all(REQUEST).unwrap();
+}
+
+fn is_answered(socket: &TcpStream) {
+    assert_eq!(read_answer(socket).unwrap(), 200);
+}
+
+/// Reads an answer and returns its status, or `None` if the connection ends first.
+fn read_answer(socket: &TcpStream) -> Option<u16> {
+    let mut reader = BufReader::with_capacity(1, socket);
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        if reader.read_line(&mut head).unwrap_or(0) == 0 {
+            return None;
+        }
+    }
+    let head = head.to_ascii_lowercase();
+    let length = head.split("content-length: ").nth(1)?.lines().next()?.parse().ok()?;
+    reader.read_exact(&mut vec![0; length]).ok()?;
+    head.get(9..12)?.parse().ok()
+}
+
+/// Whether the end of the stream, or a reset, comes before the test's patience ends.
+fn is_closed(mut socket: &TcpStream) {
+    loop {
+        match socket.read(&mut [0; 4_096]) {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(error) => {
+                assert!(!matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{error}");
+                return;
+            }
+        }
+    }
+}
+
+fn a_request_followed_by_a_half_close_is_answered(variant: Variant) {
+    let server = variant.start(&[]);
+    for round in 0..20 {
+        let mut socket = server.connect();
+        ask(&socket);
+        if round % 2 == 0 {
+            ask(&socket);
+        }
+        if round % 3 == 0 {
+            thread::sleep(Duration::from_millis(2));
+        }
+        socket.shutdown(Shutdown::Write).unwrap();
+        is_answered(&socket);
+        if round % 2 == 0 {
+            is_answered(&socket);
+        }
+        assert_eq!(socket.read(&mut [0; 1]).unwrap(), 0, "round {round}");
+    }
+    // The request's last bytes may come together with the end.
+    server.freeze();
+    let sockets: Vec<TcpStream> = (0..20).map(|_| server.connect()).collect();
+    for socket in &sockets {
+        ask(socket);
+        socket.shutdown(Shutdown::Write).unwrap();
+    }
+    server.send(Signal::CONT);
+    sockets.iter().for_each(is_answered);
+}
+
+/// A server keeps connections for further requests only as long as no other client waits.
+fn six_hundred_clients_that_stay_are_served_with_64_descriptors(variant: Variant) {
+    let server = variant.start(&["--idle", "600"]);
+    #[cfg(target_os = "linux")]
+    server.limit_fds(64);
+    let sockets: Vec<TcpStream> = (0..600).map(|_| server.connect()).collect();
+    sockets.iter().for_each(ask);
+    sockets.iter().for_each(is_answered);
+    ask_on_a_new_connection(&server);
+}
+
+fn ask_on_a_new_connection(server: &Server) {
+    let socket = server.connect();
+    ask(&socket);
+    is_answered(&socket);
+}
+
+fn silent_clients_give_their_descriptors_back(variant: Variant) {
+    let server = variant.start(&["--idle", "1"]);
+    #[cfg(target_os = "linux")]
+    server.limit_fds(64);
+    let silent: Vec<TcpStream> = (0..140).map(|_| server.connect()).collect();
+    for (number, mut socket) in silent.iter().enumerate() {
+        let sent: &[u8] = match number % 4 {
+            0 => b"",
+            1 => b"GET / HT",
+            2 => b"GET / HTTP/1.1\r\nHost: x\r\n",
+            _ => REQUEST,
+        };
+        socket.write_all(sent).unwrap();
+    }
+    ask_on_a_new_connection(&server);
+    silent.iter().for_each(is_closed);
+    #[cfg(target_os = "linux")]
+    server.is_at_rest();
+}
+
+fn a_client_that_sends_byte_after_byte_is_closed(variant: Variant) {
+    let server = variant.start(&["--idle", "1"]);
+    let slow = server.connect();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let start = Instant::now();
+            let bytes = b"GET / HTTP/1.1\r\nX: ".iter().chain([b'y'].iter().cycle());
+            for byte in bytes {
+                if (&slow).write_all(&[*byte]).is_err() {
+                    return;
+                }
+                assert!(start.elapsed() < LONG, "it is still open");
+                thread::sleep(Duration::from_millis(50));
+            }
+        });
+        is_closed(&slow);
+        // Writes fail from now on, although this side may not have seen a reset.
+        let _ = slow.shutdown(Shutdown::Write);
+    });
+}
+
+fn a_client_that_never_reads_is_closed(variant: Variant) {
+    let server = variant.start(&["--idle", "1"]);
+    let mut greedy = server.connect();
+    greedy.set_write_timeout(Some(LONG)).unwrap();
+    SockRef::from(&greedy).set_recv_buffer_size(4_096).unwrap();
+    let requests = REQUEST.repeat(1_000);
+    let error = loop {
+        if let Err(error) = greedy.write_all(&requests) {
+            break error;
+        }
+    };
+    assert!(!matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{error}");
+    ask_on_a_new_connection(&server);
+}
+
+fn a_reset_peer_ends_no_more_than_its_connection(variant: Variant) {
+    let server = variant.start(&[]);
+    for round in 0..200 {
+        let mut socket = server.connect();
+        socket.write_all(&REQUEST.repeat(3)[..round % 80]).unwrap();
+        SockRef::from(&socket).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+    ask_on_a_new_connection(&server);
+    server.interrupt();
+}
+
+/// As on macOS, where setsockopt fails with EINVAL on a connection that its peer has reset. The first call is the
+/// listener's.
+fn an_option_that_cannot_be_set_ends_nothing(variant: Variant) {
+    if !cfg!(target_os = "linux") || !has("strace") {
+        return;
+    }
+    let server = variant.start_faulty("setsockopt:error=EINVAL:when=2+");
+    for _ in 0..3 {
+        ask_on_a_new_connection(&server);
+    }
+    server.interrupt();
+}
+
+fn a_poller_without_room_ends_one_connection(variant: Variant) {
+    if !is_on_epoll() || !cfg!(target_os = "linux") || !has("strace") {
+        return;
+    }
+    for error in ["ENOSPC", "ENOMEM"] {
+        // The first two registrations are those of the waker and of the listener.
+        let server = variant.start_faulty(&format!("epoll_ctl:error={error}:when=3"));
+        let unlucky = server.connect();
+        let _ = (&unlucky).write_all(REQUEST);
+        is_closed(&unlucky);
+        ask_on_a_new_connection(&server);
+        server.interrupt();
+    }
+}
+
+fn it_says_what_it_waits_for_and_a_second_signal_ends_it(variant: Variant) {
+    for (first, second) in [(Signal::INT, Signal::INT), (Signal::TERM, Signal::QUIT)] {
+        let mut server = variant.start(&["--idle", "600"]);
+        ask_on_a_new_connection(&server);
+        let mut half = server.connect();
+        half.write_all(b"GET / HTTP/1.1\r\nHo").unwrap();
+        ask_on_a_new_connection(&server); // so the one before is accepted
+        server.send(first);
+        let said = server.line_with("stopping");
+        assert!(said.contains("waits at most") && said.contains("second signal"), "{said}");
+        server.send(second);
+        let status = server.status();
+        assert_eq!(status.code(), Some(130), "{status}");
+    }
+}
+
+fn a_stop_waits_for_the_request_under_way(variant: Variant) {
+    let mut server = variant.start(&["--idle", "60"]);
+    let mut half = server.connect();
+    half.write_all(&REQUEST[..10]).unwrap();
+    let used = server.connect();
+    ask(&used);
+    is_answered(&used);
+    server.signal();
+    server.line_with("stopping");
+    is_closed(&used);
+    half.write_all(&REQUEST[10..]).unwrap();
+    is_answered(&half);
+    is_closed(&half);
+    let last = server.last_line();
+    assert!(last.starts_with("served 2 connections") && last.contains("answered 2 requests"), "{last}");
+    assert!(TcpStream::connect(half.peer_addr().unwrap()).is_err());
+}
+
+fn a_stop_with_more_clients_than_descriptors_answers_all(variant: Variant) {
+    let server = variant.start(&["--idle", "60"]);
+    #[cfg(target_os = "linux")]
+    server.limit_fds(24);
+    server.freeze();
+    let sockets: Vec<TcpStream> = (0..100).map(|_| server.connect()).collect();
+    sockets.iter().for_each(ask);
+    server.signal();
+    server.send(Signal::CONT);
+    sockets.iter().for_each(is_answered);
+    let last = server.last_line();
+    assert!(last.starts_with("served 100 connections") && last.contains("answered 100 requests"), "{last}");
+}
+
+fn the_totals_are_printed(variant: Variant) {
+    let server = variant.start(&[]);
+    for requests in 1..=3 {
+        let socket = server.connect();
+        for _ in 0..requests {
+            ask(&socket);
+            is_answered(&socket);
+        }
+    }
+    let last = server.interrupt();
+    assert!(last.starts_with("served 3 connections") && last.contains("answered 6 requests"), "{last}");
+}
+
+fn its_help_and_its_errors_name_its_options(variant: Variant) {
+    for arguments in
+        [&["--idle", "0"][..], &["--idle=-1"], &["--idle", "-1"], &["--idle=soon"], &["--idle", ""]]
+    {
+        let output = run(variant.path, &variant.options(arguments));
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && said.contains("--idle"), "{said}");
+        assert!(said.contains("a whole number of seconds"), "{said}");
+    }
+    let help = String::from_utf8(run(variant.path, &["--help"]).stdout).unwrap();
+    let address = if variant.path == HTTP { "127.0.0.1:8000" } else { "127.0.0.1:7003" };
+    assert!(help.contains(address) && help.contains("--idle"), "{help}");
+}
