@@ -379,8 +379,9 @@ fn the_last_words_before_a_half_close_are_heard_and_answered() {
 #[test]
 #[cfg(target_os = "linux")]
 fn a_poller_without_room_ends_single_connections() {
-    if !has("strace") {
-        return;
+    let is_epoll = std::any::type_name::<pollio::OsPoller>().contains("Epoll");
+    if !is_epoll || !has("strace") {
+        return; // strace could make no call of the kqueue emulation fail
     }
     for error in ["ENOSPC", "ENOMEM"] {
         for (call, last) in [(3, 3), (4, 4), (5, 5), (3, 4), (3, 6)] {

@@ -553,8 +553,9 @@ fn clients_wait_while_the_proxy_is_short_of_ports_or_memory() {
 #[test]
 #[cfg(target_os = "linux")]
 fn a_poller_without_room_ends_single_connections() {
-    if !has("strace") {
-        return;
+    let is_epoll = std::any::type_name::<pollio::OsPoller>().contains("Epoll");
+    if !is_epoll || !has("strace") {
+        return; // strace could make no call of the kqueue emulation fail
     }
     for error in ["ENOSPC", "ENOMEM"] {
         for (call, last) in [(3, 3), (4, 4), (5, 5), (6, 6), (7, 7), (8, 8), (9, 9), (3, 4), (3, 6)] {
