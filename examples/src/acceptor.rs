@@ -235,14 +235,73 @@ pub fn accept_one(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)>
 
 /// Makes sure that there is a free descriptor for the next connection.
 ///
-/// macOS closes the connection if there is none (accept in XNU's uipc_syscalls.c), where Linux leaves it in the queue.
+/// macOS closes the connection if there is no free one (accept in XNU's uipc_syscalls.c), where Linux leaves it in the queue.
 ///
 /// # Errors
 ///
-/// Those of dup(2) if a connection is waiting, and otherwise `WouldBlock`, because nobody is short of anything.
+/// Those of dup(2) if a connection is waiting, and otherwise `WouldBlock`, because this is no shortage then.
 pub fn check_room(listener: &impl AsFd) -> io::Result<()> {
     let Err(shortage) = listener.as_fd().try_clone_to_owned() else { return Ok(()) };
     let mut fds = [PollFd::new(listener, PollFlags::IN)];
     let is_waiting = poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0);
     Err(if is_waiting { shortage } else { ErrorKind::WouldBlock.into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+    use std::time::Duration;
+
+    use pollio::{EventKind, OsPoller, Poller};
+
+    use super::{AT_A_TIME, Acceptor, PAUSE};
+
+    fn acceptor(poller: &OsPoller) -> Acceptor<EventKind> {
+        let mut acceptor = Acceptor::bind("127.0.0.1:0", EventKind::Server).unwrap();
+        acceptor.watch(poller).unwrap();
+        acceptor
+    }
+
+    #[test]
+    fn a_pause_ends_when_it_is_due() {
+        let mut poller = OsPoller::new().unwrap();
+        let mut acceptor = acceptor(&poller);
+        let _client = TcpStream::connect(acceptor.address()).unwrap();
+        acceptor.pause(&poller).unwrap();
+        assert!(acceptor.accept(&poller).unwrap().is_none() && !acceptor.is_drained());
+        assert!(poller.wait(0).unwrap().is_empty());
+        let mut waited = Duration::ZERO;
+        while let Some(time) = acceptor.due_in() {
+            assert!(time <= PAUSE);
+            waited += time;
+            poller.wait_into(&mut Vec::new(), Some(time)).unwrap();
+            acceptor.retry(&poller).unwrap();
+        }
+        assert!(waited > Duration::ZERO);
+        assert_eq!(poller.wait(-1).unwrap().len(), 1);
+        assert!(acceptor.accept(&poller).unwrap().is_some());
+        assert_eq!(acceptor.shortages(), 1);
+    }
+
+    #[test]
+    fn others_get_a_turn_and_the_queue_is_drained_after_it() {
+        let poller = OsPoller::new().unwrap();
+        let mut acceptor = acceptor(&poller);
+        let clients = 100;
+        let _clients: Vec<_> =
+            (0..clients).map(|_| TcpStream::connect(acceptor.address()).unwrap()).collect();
+        let mut turn = || (0..).map_while(|_| acceptor.accept(&poller).unwrap()).count() as u32;
+        assert_eq!((turn(), turn()), (AT_A_TIME, clients - AT_A_TIME));
+        assert!(acceptor.is_drained());
+    }
+
+    #[test]
+    fn a_closed_acceptor_frees_its_port_and_stays_closed() {
+        let poller = OsPoller::new().unwrap();
+        let mut acceptor = acceptor(&poller);
+        acceptor.close(&poller).unwrap();
+        acceptor.watch(&poller).unwrap();
+        assert!(acceptor.accept(&poller).unwrap().is_none() && !acceptor.is_open());
+        TcpListener::bind(acceptor.address()).unwrap();
+    }
 }

@@ -86,3 +86,35 @@ impl<C> Connections<C> {
         self.by_generation.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use pollio::{EventObject, GENERATION_BITS};
+
+    use super::Connections;
+
+    #[test]
+    fn a_stale_event_finds_nothing_even_if_its_descriptor_is_another_connections() {
+        let mut connections = Connections::default();
+        let first = connections.next_generation();
+        connections.insert(first, "first");
+        let stale = EventObject::client(7).with_generation(first);
+        assert_eq!(connections.of_event(&stale), Some(&mut "first"));
+        assert_eq!(connections.remove(first), Some("first"));
+        let second = connections.next_generation();
+        connections.insert(second, "second");
+        assert_eq!(connections.of_event(&stale), None);
+        assert_eq!(
+            connections.of_event(&EventObject::client(7).with_generation(second)),
+            Some(&mut "second")
+        );
+    }
+
+    #[test]
+    fn a_generation_is_used_again_only_when_it_is_free() {
+        let mut connections = Connections::default();
+        connections.insert(1, "old");
+        connections.latest = (1 << GENERATION_BITS) - 1;
+        assert_eq!(connections.next_generation(), 2); // no connection has 0
+    }
+}

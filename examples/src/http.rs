@@ -1,14 +1,13 @@
-//! The server's side of HTTP/1.1: bytes in, bytes out. This module does no I/O and knows no time.
+//! The server's side of HTTP/1.1: bytes in, bytes out. This module does no I/O and has no clock.
 //!
-//! - [`head`] parses the request line and the headers, and finds out how the body is framed.
-//! - [`chunked`] decodes a body of unknown length.
+//! - `head` parses the request line and the headers, and finds out how the body is framed.
+//! - `chunked` decodes a body of unknown length.
 //! - [`Conversation`] puts both together for one connection.
 
 mod chunked;
 mod head;
 
 use std::fmt::Write;
-use std::time::SystemTime;
 
 use bytes::{Buf, BufMut, BytesMut};
 
@@ -111,17 +110,17 @@ impl Conversation {
     }
 
     /// Answers one request and returns the answer's status. Returns `None` if no complete request has arrived.
-    /// If `keep_alive` is false, this is the last answer of the connection.
-    pub fn answer_next(&mut self, keep_alive: bool) -> Option<Status> {
-        let answered = self.try_answer_next(keep_alive);
+    /// If `keep_alive` is false, this is the last answer of the connection. The answer carries `date`.
+    pub fn answer_next(&mut self, keep_alive: bool, date: &str) -> Option<Status> {
+        let answered = self.try_answer_next(keep_alive, date);
         answered.unwrap_or_else(|status| {
-            self.refuse(status);
+            self.refuse(status, date);
             Some(status)
         })
     }
 
     /// After an error the start of the next request is unknown, so the conversation ends with it.
-    fn try_answer_next(&mut self, keep_alive: bool) -> Result<Option<Status>, Status> {
+    fn try_answer_next(&mut self, keep_alive: bool, date: &str) -> Result<Option<Status>, Status> {
         if matches!(self.stage, Stage::Head) {
             let Some((request, length)) = Request::parse(&self.received, self.limits)? else {
                 return Ok(None);
@@ -140,7 +139,7 @@ impl Conversation {
         };
         let keep_alive = keep_alive && request.keep_alive;
         let answer = (self.route)(request, &content);
-        request.write_answer(&mut self.unsent, answer, keep_alive);
+        request.write_answer(&mut self.unsent, answer, keep_alive, date);
         let status = answer.status;
         self.stage = if keep_alive { Stage::Head } else { Stage::Over };
         Ok(Some(status))
@@ -166,10 +165,10 @@ impl Conversation {
     }
 
     /// Answers with an error, as the last answer of the connection.
-    pub fn refuse(&mut self, status: Status) {
+    pub fn refuse(&mut self, status: Status, date: &str) {
         let text = format!("{}\n", status.0);
         let lines = ["Content-Type: text/plain\r\n", "Connection: close\r\n"];
-        write_head(&mut self.unsent, status, lines, text.len());
+        write_head(&mut self.unsent, status, date, lines, text.len());
         let is_head = match &self.stage {
             Stage::Body(request, _) => request.method == "HEAD",
             _ => self.received.starts_with(b"HEAD "),
@@ -180,10 +179,10 @@ impl Conversation {
         self.stage = Stage::Over;
     }
 
-    /// Returns memory that an earlier request needed.
+    /// Frees the memory that an earlier request needed, so that an idle connection is small.
     pub fn free(&mut self) {
         for buffer in [&mut self.received, &mut self.unsent] {
-            if buffer.is_empty() {
+            if buffer.is_empty() && buffer.capacity() > 0 {
                 *buffer = BytesMut::new();
             }
         }
@@ -191,22 +190,30 @@ impl Conversation {
 }
 
 impl Request {
-    fn write_answer(&self, output: &mut BytesMut, answer: Answer<'_>, keep_alive: bool) {
+    fn write_answer(&self, output: &mut BytesMut, answer: Answer<'_>, keep_alive: bool, date: &str) {
         let connection = match (keep_alive, self.is_http_1_0) {
             (false, _) => "Connection: close\r\n",
             (true, true) => "Connection: keep-alive\r\n",
             (true, false) => "",
         };
-        write_head(output, answer.status, [answer.headers, connection], answer.body.len());
+        write_head(output, answer.status, date, [answer.headers, connection], answer.body.len());
         if self.method != "HEAD" {
             output.put_slice(answer.body);
         }
     }
 }
 
-fn write_head(output: &mut BytesMut, status: Status, [headers, connection]: [&str; 2], length: usize) {
-    let status = status.0;
-    let date = httpdate::HttpDate::from(SystemTime::now());
+/// The most bytes of a head, apart from the answer's own headers.
+const HEAD_ROOM: usize = 192;
+
+fn write_head(
+    output: &mut BytesMut,
+    Status(status): Status,
+    date: &str,
+    [headers, connection]: [&str; 2],
+    length: usize,
+) {
+    output.reserve(HEAD_ROOM + headers.len() + length);
     // Writing to memory does not fail.
     let _ = write!(
         output,

@@ -43,3 +43,35 @@ pub fn address(text: &str) -> Result<String, String> {
         Err("expected HOST:PORT, for example localhost:8000".to_owned())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{address, number, seconds};
+
+    #[test]
+    fn numbers_are_whole_and_in_range() {
+        let number = number(1..=255_usize);
+        assert_eq!((number("1"), number("255")), (Ok(1), Ok(255)));
+        for wrong in ["0", "256", "-1", "1.0", "", " 1", "99999999999999999999"] {
+            assert_eq!(number(wrong), Err("expected a whole number from 1 to 255".to_owned()));
+        }
+    }
+
+    #[test]
+    fn seconds_are_at_most_a_day() {
+        assert_eq!(seconds("86400").map(|time| time.as_secs()), Ok(86_400));
+        assert!(seconds("0").is_err() && seconds("86401").is_err() && seconds("-1").is_err());
+    }
+
+    #[test]
+    fn an_address_is_a_host_and_a_port() {
+        for good in ["127.0.0.1:0", "[::1]:65535", "localhost:80"] {
+            assert!(address(good).is_ok(), "{good}");
+        }
+        for wrong in
+            ["", ":80", "localhost", "localhost:", "localhost:http", "localhost:65536", "localhost:+80"]
+        {
+            assert!(address(wrong).is_err(), "{wrong}");
+        }
+    }
+}

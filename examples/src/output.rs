@@ -68,23 +68,21 @@ impl Output {
         self.status_due.saturating_duration_since(Instant::now())
     }
 
-    /// Shows `text` as the status line, if it is time for that and the text has changed. A terminal shows it in place
-    /// of the last one, five times a second. Without a terminal it is a line of its own, once a second, and the first
-    /// text is not shown, because nothing has happened yet. So call this before the first wait.
+    /// Shows `text` as the status line, if it is time for that. A terminal shows it in place of the last one, five times
+    /// a second, because its width may have changed too. Without a terminal it is a line of its own, at most once a
+    /// second, and only if the text has changed. The first text is not shown then, because nothing has happened yet. So
+    /// call this before the first wait.
     pub fn status(&mut self, text: impl FnOnce() -> String) {
         if !self.due_in().is_zero() {
             return;
         }
         self.status_due = Instant::now() + self.status_every;
         let text = text();
-        let is_first = self.last_status.is_none();
-        if self.last_status.as_ref() == Some(&text) || (is_first && !self.writer.is_terminal) {
-            self.last_status = Some(text);
-            return;
+        let last = self.last_status.replace(text.clone());
+        if self.writer.is_terminal || last.is_some_and(|last| last != text) {
+            self.writer.lock().status = Some(text);
+            self.writer.changed.notify_all();
         }
-        self.last_status = Some(text.clone());
-        self.writer.lock().status = Some(text);
-        self.writer.changed.notify_all();
     }
 }
 
@@ -144,8 +142,8 @@ impl Writer {
             }
             drop(waiting);
             let mut text = String::new();
-            if is_status_shown {
-                text.push_str(ERASE);
+            if is_status_shown || (self.is_terminal && status.is_some()) {
+                text.push_str(ERASE); // what the user has typed may stand there too
             }
             for line in lines {
                 text.push_str(&line);
@@ -241,5 +239,35 @@ impl Display for Bytes {
         }
         let decimals = usize::from(unit != "B" && value < 100.0);
         write!(f, "{value:.decimals$} {unit}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Bytes, fitting, per_second};
+
+    #[test]
+    fn a_status_line_leaves_the_last_column_free() {
+        assert_eq!(fitting("12345", 80), "12345");
+        assert_eq!(fitting("12345", 6), "12345");
+        assert_eq!(fitting("12345", 5), "1234");
+        assert_eq!(fitting("äöüäö", 3), "äö");
+        assert_eq!((fitting("12345", 1), fitting("12345", 0), fitting("", 80)), ("", "", ""));
+    }
+
+    #[test]
+    fn a_rate_is_per_the_time_that_has_passed() {
+        assert_eq!(per_second(10, Duration::from_millis(2_500)), 4);
+        assert_eq!(per_second(10, Duration::from_millis(500)), 20);
+        assert_eq!(per_second(0, Duration::ZERO), 0);
+    }
+
+    #[test]
+    fn bytes_are_shown_in_the_largest_unit_that_they_fill() {
+        let shown =
+            [0, 999, 1_000, 99_900, 100_000, 20_000_000, 3_000_000_000_000].map(|n| Bytes(n).to_string());
+        assert_eq!(shown, ["0 B", "999 B", "1.0 KB", "99.9 KB", "100 KB", "20.0 MB", "3.0 TB"]);
     }
 }

@@ -127,7 +127,9 @@ impl Future for Wait<'_> {
             state.latest += 1;
             state.latest
         });
-        state.waiting.insert(number, context.waker().clone());
+        let before = state.waiting.insert(number, context.waker().clone());
+        drop(state); // a waker's own code runs when it is dropped, and must not run under the lock
+        drop(before);
         Poll::Pending
     }
 }
@@ -135,7 +137,8 @@ impl Future for Wait<'_> {
 impl Drop for Wait<'_> {
     fn drop(&mut self) {
         if let Some(number) = self.number {
-            self.latch.lock().waiting.remove(&number);
+            let waker = self.latch.lock().waiting.remove(&number);
+            drop(waker);
         }
     }
 }

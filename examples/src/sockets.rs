@@ -139,3 +139,25 @@ pub fn notice_dead_peers(socket: &TcpStream) {
     let after_a_minute = TcpKeepalive::new().with_time(Duration::from_secs(60));
     let _ = SockRef::from(socket).set_tcp_keepalive(&after_a_minute); // EINVAL, as above
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+    use std::net::{SocketAddr, TcpListener};
+
+    use super::start_connecting;
+
+    #[test]
+    fn an_address_that_fails_at_once_is_followed_by_the_next() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let good = listener.local_addr().unwrap();
+        // TCP has no multicast, so the system has no route for it (ENETUNREACH).
+        let unreachable = SocketAddr::from(([224, 0, 0, 1], 80));
+        let mut addresses = [unreachable, good, unreachable].into_iter();
+        let socket = start_connecting(&mut addresses).unwrap();
+        assert_eq!(listener.accept().unwrap().1, socket.local_addr().unwrap());
+        assert_eq!(addresses.len(), 1);
+        assert!(start_connecting(&mut addresses).is_err());
+        assert_eq!(start_connecting(&mut addresses).unwrap_err().kind(), ErrorKind::AddrNotAvailable);
+    }
+}

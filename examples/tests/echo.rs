@@ -6,13 +6,13 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
-use common::every_server::{Program, every_server};
-use common::{Server, run, says_what_is_wrong};
+use common::every_server::{Program, every_server, faulty};
+use common::{Server, has, is_on_epoll, run, says_what_is_wrong};
 use socket2::SockRef;
 
 const ECHO: &str = env!("CARGO_BIN_EXE_echo");
 
-every_server!(Program {
+const PROGRAM: Program = Program {
     path: ECHO,
     arguments: Vec::new,
     ask: |mut socket| socket.write_all(b"hello").unwrap(),
@@ -21,7 +21,9 @@ every_server!(Program {
         socket.read_exact(&mut echo).unwrap();
         assert_eq!(&echo, b"hello");
     },
-});
+};
+
+every_server!(PROGRAM);
 
 fn is_echoed(mut socket: &TcpStream, message: &[u8]) {
     socket.write_all(message).unwrap();
@@ -52,7 +54,7 @@ fn a_peer_that_does_not_read_is_waited_for() {
         let sending = scope.spawn(|| (&slow).write_all(&message).unwrap());
         std::thread::sleep(Duration::from_millis(300));
         assert!(!sending.is_finished(), "the server read what it could not send");
-        is_echoed(&server.connect(), b"others are served meanwhile");
+        is_echoed(&server.connect(), b"others are served too");
         let mut echo = vec![0; message.len()];
         (&slow).read_exact(&mut echo).unwrap();
         assert!(echo == message);
@@ -115,20 +117,75 @@ fn bad_arguments_and_taken_ports_are_said_so() {
 
 #[test]
 fn the_demo_checks_every_byte() {
-    let start = Instant::now();
-    let output = run(ECHO, &["--demo", "1"]);
-    assert!(output.status.success());
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert!(text.contains("0 bytes wrong") && text.contains("50 clients"), "{text}");
-    assert!(start.elapsed() < Duration::from_secs(30));
+    for arguments in [&["--demo", "1"][..], &["--demo=1"], &["127.0.0.1:0", "--demo", "1"]] {
+        let output = run(ECHO, arguments);
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+        assert!(text.contains("0 bytes wrong") && text.contains("50 clients"), "{text}");
+    }
+}
+
+#[test]
+fn the_demo_takes_a_number_of_seconds_only() {
+    for wrong in ["--demo=0", "--demo=-1", "--demo=1.5", "--demo=soon", "--demo=86401"] {
+        let output = run(ECHO, &[wrong]);
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success());
+        assert!(text.contains("--demo") && text.contains("whole number of seconds"), "{text}");
+    }
 }
 
 #[test]
 fn ctrl_c_ends_the_demo_at_once() {
-    let server = Server::start(ECHO, &["--demo", "60"]);
-    std::thread::sleep(Duration::from_millis(500));
     let start = Instant::now();
+    let server = Server::start(ECHO, &["--demo", "600"]);
+    std::thread::sleep(Duration::from_millis(500));
     let line = server.interrupt();
     assert!(line.contains("0 bytes wrong"), "{line}");
-    assert!(start.elapsed() < Duration::from_secs(10));
+    assert!(start.elapsed() < Duration::from_secs(300));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_stop_names_the_connections_that_it_waits_for_and_a_second_signal_ends_it() {
+    for is_patient in [true, false] {
+        let mut server = Server::start(ECHO, &[]);
+        let slow = server.connect();
+        std::thread::scope(|scope| {
+            // More than the sockets hold, so that the echo waits in the server.
+            let sending = scope.spawn(|| {
+                let _ = (&slow).write_all(&vec![1; 30_000_000]);
+            });
+            server.is_at_rest();
+            assert!(!sending.is_finished());
+            server.signal();
+            let line = server.line_with("stopping");
+            assert!(line.contains("1 connections") && line.contains("Ctrl-C"), "{line}");
+            if !is_patient {
+                server.signal();
+            }
+            let _ = slow.shutdown(Shutdown::Both);
+        });
+        drop(slow);
+        if is_patient {
+            assert!(server.last_line().starts_with("served 1 connections"));
+        } else {
+            assert_eq!(server.status().code(), Some(130));
+        }
+    }
+}
+
+#[test]
+fn a_poller_without_room_for_a_connection_ends_that_connection() {
+    if !is_on_epoll() || !has("strace") {
+        return;
+    }
+    for error in ["ENOSPC", "ENOMEM"] {
+        // The first calls register the waker and the listener.
+        let server = faulty(&PROGRAM, &format!("epoll_ctl:error={error}:when=3"));
+        let mut refused = server.connect();
+        assert!(matches!(refused.read(&mut [0]), Ok(0) | Err(_)));
+        is_echoed(&server.connect(), b"hello");
+        assert!(server.interrupt().contains("1 times out of fds"));
+    }
 }

@@ -120,7 +120,7 @@ fn an_answer_to_head_has_no_body() {
 }
 
 #[test]
-fn the_connection_is_closed_where_the_client_says_so() {
+fn the_connection_is_closed_if_the_client_says_so() {
     let server = start(&[]);
     for request in [
         "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
@@ -151,7 +151,7 @@ fn get(lines: &str) -> String {
 }
 
 #[test]
-fn a_head_that_is_no_plain_request_is_refused_and_the_connection_closed() {
+fn a_malformed_head_is_refused_and_the_connection_closed() {
     let server = start(&[]);
     let many = "X: y\r\n".repeat(100);
     let long = format!("X: {}\r\n", "y".repeat(9_000));
@@ -237,7 +237,7 @@ fn a_request_whose_length_two_servers_could_see_differently_is_refused() {
     is_served(&server);
 }
 
-/// A request with a chunked body, which this writes out as it is sent.
+/// Returns a request whose chunked body is sent as it is written here.
 fn chunked(body: &str) -> String {
     format!("POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n{body}")
 }
@@ -276,7 +276,7 @@ fn a_chunked_body_is_read_and_the_next_request_follows_it() {
             bodies.push(body.to_owned());
         }
     }
-    // Case does not matter in a coding's name, and the method does not matter for the body.
+    // A coding's name may be written in any case, and any method may have a body.
     let request = "GET / HTTP/1.1\r\nHost: x\r\ntransfer-encoding: \tChunKed \r\n\r\n3\r\nabc\r\n0\r\n\r\n";
     assert_eq!(Answer::read(&mut ask(&server, request.as_bytes())).body, HELLO.as_bytes());
 
@@ -296,7 +296,7 @@ fn a_chunked_body_is_read_and_the_next_request_follows_it() {
 }
 
 #[test]
-fn a_chunked_body_that_is_out_of_form_is_refused() {
+fn a_malformed_chunked_body_is_refused() {
     let server = start(&[]);
     for body in [
         "\r\nhello\r\n0\r\n\r\n",
@@ -376,7 +376,7 @@ fn a_refused_body_does_not_cost_the_client_its_answer() {
     let server = start(&["--body", "1000"]);
     let mut reader = BufReader::new(server.connect());
     let body = vec![0; 300_000];
-    // All of it may be sent, for the connection is not reset while it comes.
+    // The client can send all of it, because the server does not reset the connection meanwhile.
     reader.get_mut().write_all(&post(&body)).unwrap();
     let answer = Answer::read(&mut reader);
     assert!(answer.status == 413 && answer.closes());
@@ -384,7 +384,7 @@ fn a_refused_body_does_not_cost_the_client_its_answer() {
 }
 
 #[test]
-fn a_body_that_waits_for_leave_gets_it_only_where_it_is_wanted() {
+fn a_client_gets_100_continue_only_if_its_body_is_wanted() {
     let server = start(&[]);
     let head = "HTTP/1.1\r\nHost: x\r\nExpect: 100-Continue\r\nContent-Length: 5\r\n\r\n";
     let mut reader = ask(&server, format!("POST /echo {head}").as_bytes());
@@ -480,7 +480,7 @@ fn a_client_that_does_not_read_is_not_read_from() {
 }
 
 #[test]
-fn who_takes_too_long_is_closed_and_told_so_only_within_a_request() {
+fn a_client_that_takes_too_long_is_closed_and_gets_408_only_within_a_request() {
     let server = start(&["--idle", "1"]);
     let start = Instant::now();
     let idle = server.connect();
@@ -503,7 +503,7 @@ fn who_takes_too_long_is_closed_and_told_so_only_within_a_request() {
 }
 
 #[test]
-fn a_byte_now_and_then_does_not_hold_a_connection() {
+fn a_byte_now_and_then_does_not_keep_a_connection_open() {
     let server = start(&["--idle", "1"]);
     let slow = server.connect();
     scope(|scope| {
@@ -549,13 +549,14 @@ fn resets_and_thousands_of_connects_leave_it_serving() {
     }
     is_served(&server);
     let last = server.interrupt();
-    // Elsewhere a connection that was reset before it was accepted is not counted.
-    assert!(!cfg!(target_os = "linux") || last.starts_with("served 2001 connections"), "{last}");
+    // macOS does not hand out a connection that was reset before it was accepted.
+    let served: u32 = last.split(' ').nth(1).unwrap().parse().unwrap();
+    assert!((1_001..=2_001).contains(&served), "{last}");
 }
 
 #[test]
 #[cfg(target_os = "linux")]
-fn out_of_fds_it_does_not_spin_and_serves_when_one_is_free() {
+fn out_of_descriptors_it_does_not_spin_and_serves_when_one_is_free() {
     let server = start(&["--idle", "60"]);
     server.limit_fds(24);
     let mut sockets: Vec<TcpStream> = (0..40).map(|_| server.connect()).collect();
@@ -567,7 +568,7 @@ fn out_of_fds_it_does_not_spin_and_serves_when_one_is_free() {
 }
 
 #[test]
-fn who_comes_when_it_is_full_is_served_when_one_has_left() {
+fn a_client_of_a_full_server_is_served_when_another_one_leaves() {
     let server = start(&["--connections", "2", "--idle", "60"]);
     let held = [server.connect(), server.connect()];
     let mut waiting = ask(&server, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
@@ -591,7 +592,7 @@ fn connections_that_are_kept_cost_no_time() {
 }
 
 #[test]
-fn asked_to_stop_it_finishes_what_is_under_way() {
+fn a_stop_finishes_what_is_under_way() {
     let server = start(&["--idle", "60"]);
     let idle = server.connect();
     let mut used = ask(&server, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
@@ -609,7 +610,7 @@ fn asked_to_stop_it_finishes_what_is_under_way() {
     assert!(answer.body == b"hello" && answer.closes());
     assert!(Answer::read(&mut unread).body == vec![3; 1024 * 1024]);
     drop(unread);
-    // Nor is `half`, which stays open, waited for as long as one that may still say something.
+    // `half` stays open. The server waits for it, but not as long as for a client that may still send a request.
     let last = server.last_line();
     assert!(last.starts_with("served 5 connections") && last.contains("answered 4 requests"), "{last}");
     assert!(start.elapsed() < Duration::from_secs(30));
@@ -617,7 +618,7 @@ fn asked_to_stop_it_finishes_what_is_under_way() {
 }
 
 #[test]
-fn who_does_not_read_holds_it_only_as_long_as_an_idle_one() {
+fn a_stop_waits_for_a_client_that_does_not_read_only_until_its_deadline() {
     let server = start(&["--idle", "1"]);
     let slow = server.connect();
     scope(|scope| {
@@ -630,7 +631,7 @@ fn who_does_not_read_holds_it_only_as_long_as_an_idle_one() {
 }
 
 #[test]
-fn bad_arguments_and_taken_ports_are_said_so() {
+fn bad_options_and_taken_ports_are_errors() {
     says_what_is_wrong(HTTP);
     for arguments in [
         &["--idle", "0"][..],
@@ -638,6 +639,7 @@ fn bad_arguments_and_taken_ports_are_said_so() {
         &["--idle=1.5"],
         &["--connections", "0"],
         &["--connections=-1"],
+        &["--connections", "-1"],
         &["--head=0"],
         &["--body=much"],
         &["--body=99999999999999999999"],
@@ -653,7 +655,7 @@ fn bad_arguments_and_taken_ports_are_said_so() {
 }
 
 #[test]
-fn wrk_sees_no_error() {
+fn wrk_reports_no_error() {
     if !has("wrk") {
         return;
     }

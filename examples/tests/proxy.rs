@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::every_server::{Program, every_server, faulty};
-use common::{LONG, Server, has, patient, run};
+use common::{LONG, Server, has, is_on_epoll, patient, run};
 use socket2::SockRef;
 
 const PROXY: &str = env!("CARGO_BIN_EXE_proxy");
@@ -35,8 +35,8 @@ fn echo_server() -> SocketAddr {
     *ADDRESS.get_or_init(|| {
         let (listener, address) = upstream();
         thread::spawn(move || {
-            for connection in listener.incoming() {
-                let connection = connection.unwrap();
+            // macOS returns a connection that was reset first as an error.
+            for connection in listener.incoming().flatten() {
                 thread::spawn(move || std::io::copy(&mut &connection, &mut &connection));
             }
         });
@@ -231,8 +231,8 @@ fn thousands_of_short_connections_leave_nothing_behind() {
     let (listener, address) = upstream();
     let proxy = start(address);
     thread::spawn(move || {
-        for connection in listener.incoming() {
-            let mut connection = connection.unwrap();
+        // macOS returns a connection that was reset first as an error.
+        for mut connection in listener.incoming().flatten() {
             let mut message = Vec::new();
             // Some are reset.
             let _ = connection.read_to_end(&mut message);
@@ -249,7 +249,10 @@ fn thousands_of_short_connections_leave_nothing_behind() {
             assert_eq!(read_to_end(&client), b"ping", "in round {round}");
         }
     }
-    assert!(proxy.interrupt().starts_with("carried 2000 connections"));
+    // macOS does not hand on a connection that is reset before it is accepted.
+    let line = proxy.interrupt();
+    let carried: u32 = line.split(' ').nth(1).unwrap().parse().unwrap();
+    assert!((1_333..=2_000).contains(&carried), "{line}");
 }
 
 #[test]
@@ -259,8 +262,8 @@ fn out_of_fds_it_does_not_spin_and_serves_when_some_are_free() {
     let proxy = start(address);
     proxy.limit_fds(24);
     let accepting = thread::spawn(move || {
-        for connection in listener.incoming() {
-            let mut connection = connection.unwrap();
+        // macOS returns a connection that was reset first as an error.
+        for mut connection in listener.incoming().flatten() {
             let mut word = [0; 4];
             if connection.read_exact(&mut word).is_ok() && &word == b"last" {
                 return;
@@ -553,9 +556,8 @@ fn clients_wait_while_the_proxy_is_short_of_ports_or_memory() {
 #[test]
 #[cfg(target_os = "linux")]
 fn a_poller_without_room_ends_single_connections() {
-    let is_epoll = std::any::type_name::<pollio::OsPoller>().contains("Epoll");
-    if !is_epoll || !has("strace") {
-        return; // strace could make no call of the kqueue emulation fail
+    if !is_on_epoll() || !has("strace") {
+        return;
     }
     for error in ["ENOSPC", "ENOMEM"] {
         for (call, last) in [(3, 3), (4, 4), (5, 5), (6, 6), (7, 7), (8, 8), (9, 9), (3, 4), (3, 6)] {

@@ -7,13 +7,13 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::every_server::{Program, every_server};
-use common::{Server, run, says_what_is_wrong};
+use common::every_server::{Program, every_server, faulty};
+use common::{Server, has, is_on_epoll, run, says_what_is_wrong};
 use socket2::SockRef;
 
 const THREADS: &str = env!("CARGO_BIN_EXE_threads");
 
-every_server!(Program {
+const PROGRAM: Program = Program {
     path: THREADS,
     arguments: Vec::new,
     ask: |mut socket| socket.write_all(b"hello").unwrap(),
@@ -22,7 +22,9 @@ every_server!(Program {
         socket.read_exact(&mut echo).unwrap();
         assert_eq!(&echo, b"hello");
     },
-});
+};
+
+every_server!(PROGRAM);
 
 fn is_echoed(mut socket: &TcpStream, message: &[u8]) {
     socket.write_all(message).unwrap();
@@ -92,9 +94,9 @@ fn resets_and_thousands_of_connects_leave_it_serving() {
         }
     });
     is_echoed(&server.connect(), b"still here");
-    // Not all 2,001 for sure: what waits at another worker's listener is left there.
+    // macOS does not hand on a connection that is reset before it is accepted.
     let line = server.interrupt();
-    assert!((1..=2_001).contains(&number_of(&line, "connections")), "{line}");
+    assert!((1_001..=2_001).contains(&number_of(&line, "connections")), "{line}");
 }
 
 #[test]
@@ -109,14 +111,15 @@ fn out_of_fds_it_does_not_spin_and_serves_when_one_is_free() {
     is_echoed(&last, b"the last");
 }
 
-/// While connections come in all the time: a worker may hand one over to another that has stopped already.
+/// While connections come in, because a worker may be about to hand one over to another that is stopping.
 #[test]
 fn ctrl_c_ends_it_well_at_any_time() {
     for _ in 0..10 {
-        let server = Server::start(THREADS, &["--workers", "8"]);
+        let server = Server::start(THREADS, &["--workers=8"]);
+        is_echoed(&server.connect(), b"the first");
         thread::scope(|scope| {
             let address = server.address;
-            scope.spawn(move || while TcpStream::connect(address).is_ok() {});
+            scope.spawn(move || (0..2_000).take_while(|_| TcpStream::connect(address).is_ok()).count());
             thread::sleep(Duration::from_millis(50));
             let line = server.interrupt();
             assert!(number_of(&line, "connections") > 0, "{line}");
@@ -135,16 +138,46 @@ fn the_demo_checks_every_byte() {
 #[test]
 fn help_bad_arguments_and_taken_ports_are_said() {
     says_what_is_wrong(THREADS);
-    let output = run(THREADS, &["--workers", "many"]);
-    assert!(!output.status.success() && String::from_utf8(output.stderr).unwrap().contains("--workers"));
+    for wrong in ["many", "0", "-1", "256", "1.5", ""] {
+        let output = run(THREADS, &[&format!("--workers={wrong}")]);
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success());
+        assert!(text.contains("--workers") && text.contains("from 1 to 255"), "{text}");
+    }
 }
 
 #[test]
 fn ctrl_c_ends_the_demo_at_once() {
-    let server = Server::start(THREADS, &["--demo", "60"]);
-    std::thread::sleep(Duration::from_millis(500));
     let start = Instant::now();
+    let server = Server::start(THREADS, &["--demo", "600"]);
+    thread::sleep(Duration::from_millis(500));
     let line = server.interrupt();
     assert!(line.contains("handed over"), "{line}");
-    assert!(start.elapsed() < Duration::from_secs(10));
+    assert!(start.elapsed() < Duration::from_secs(300));
+}
+
+#[test]
+fn a_poller_without_room_for_a_connection_ends_that_connection() {
+    if !is_on_epoll() || !has("strace") {
+        return;
+    }
+    let one_worker = Program { arguments: || vec!["--workers=1".to_owned()], ..PROGRAM };
+    for error in ["ENOSPC", "ENOMEM"] {
+        // The worker's first call registers its listener.
+        let server = faulty(&one_worker, &format!("epoll_ctl:error={error}:when=2"));
+        let mut refused = server.connect();
+        assert!(matches!(refused.read(&mut [0]), Ok(0) | Err(_)));
+        is_echoed(&server.connect(), b"hello");
+        server.interrupt();
+    }
+}
+
+/// Its listeners share the address with each other, and not with other programs.
+#[test]
+fn a_second_program_cannot_listen_on_the_same_port() {
+    let server = Server::start(THREADS, &[]);
+    let output = run(THREADS, &[&server.address.to_string()]);
+    assert!(!output.status.success());
+    assert!(String::from_utf8(output.stderr).unwrap().contains("cannot listen on"));
+    is_echoed(&server.connect(), b"the first goes on");
 }

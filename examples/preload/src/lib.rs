@@ -21,7 +21,7 @@ use libc::{
     pollfd, sa_family_t, sock_filter, sock_fprog, sockaddr, sockaddr_storage, socklen_t,
 };
 
-/// A descriptor that is given up for a moment, to take a connection out of the queue that nobody can accept.
+/// A descriptor that is given up for a moment, to take a connection out of the queue for which there is no descriptor.
 static SPARE: Mutex<Option<c_int>> = Mutex::new(None);
 
 /// How many listeners share each port.
@@ -50,14 +50,13 @@ pub unsafe extern "C" fn accept4(
     length: *mut socklen_t,
     flags: c_int,
 ) -> c_int {
-    let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
-    if spare.is_none() {
-        *spare = open_spare();
-    }
+    let lock = || SPARE.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut spare = lock();
+    *spare = spare.or_else(open_spare);
+    drop(spare);
     // SAFETY: the caller's promise.
-    let socket = unsafe { system_accept(listener, address, length, flags) };
+    let socket = unsafe { system_accept(listener, address, length, flags) }; // may wait, so without the lock
     if socket >= 0 {
-        drop(spare);
         if is_closed_both_ways(socket) && !address.is_null() {
             // SAFETY: accept4(2) has just written an address there, which starts with its family.
             unsafe { (*address).sa_family = AF_UNSPEC as sa_family_t };
@@ -68,6 +67,7 @@ pub unsafe extern "C" fn accept4(
     }
     let error = errno();
     if error == EMFILE || error == ENFILE {
+        let mut spare = lock();
         if let Some(fd) = spare.take() {
             close(fd);
             // SAFETY: null is no place for an address, and none is written.

@@ -10,7 +10,7 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsRawFd;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 use clap::Parser;
@@ -31,20 +31,39 @@ struct Options {
     #[arg(default_value = "127.0.0.1:8000", value_parser = options::address)]
     address: String,
     /// How long a client may take to send a request, or to read a part of an answer
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = options::seconds)]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value = "10",
+        value_parser = options::seconds,
+        allow_negative_numbers = true
+    )]
     idle: Duration,
     /// How many clients to serve at a time. Further clients wait
-    #[arg(long, value_name = "COUNT", default_value_t = 10_000, value_parser = options::number(1..=1_000_000usize))]
+    #[arg(
+        long,
+        value_name = "COUNT",
+        default_value_t = 10_000,
+        value_parser = options::number(1..=1_000_000usize),
+        allow_negative_numbers = true
+    )]
     connections: usize,
     /// The largest head of a request
-    #[arg(long, value_name = "BYTES", default_value_t = 8 * 1024, value_parser = options::number(64..=1_000_000usize))]
+    #[arg(
+        long,
+        value_name = "BYTES",
+        default_value_t = 8 * 1024,
+        value_parser = options::number(64..=1_000_000usize),
+        allow_negative_numbers = true
+    )]
     head: usize,
     /// The largest body of a request
     #[arg(
         long,
         value_name = "BYTES",
         default_value_t = 1024 * 1024,
-        value_parser = options::number(0..=1_000_000_000usize)
+        value_parser = options::number(0..=1_000_000_000usize),
+        allow_negative_numbers = true
     )]
     body: usize,
 }
@@ -91,6 +110,7 @@ struct Service {
     is_stopping: bool,
     /// Clients wait for a free descriptor, so no client keeps its connection for another request.
     is_crowded: bool,
+    date: Date,
     totals: Totals,
 }
 
@@ -140,7 +160,13 @@ impl Server {
             acceptor,
             connections: Connections::default(),
             deadlines: Deadlines::default(),
-            service: Service { options, is_stopping: false, is_crowded: false, totals: Totals::default() },
+            service: Service {
+                options,
+                is_stopping: false,
+                is_crowded: false,
+                date: Date::default(),
+                totals: Totals::default(),
+            },
             output: Output::start()?,
             rate: Rate { count: 0, since: Instant::now() },
         })
@@ -153,6 +179,7 @@ impl Server {
         let mut end = None;
         loop {
             self.poller.wait_into(&mut events, Some(self.due_in()))?;
+            self.service.date.refresh();
             for event in &events {
                 match event.kind {
                     EventKind::Server => self.accept()?,
@@ -211,8 +238,11 @@ impl Server {
                     self.deadlines.push(connection.deadline, connection.generation);
                     self.connections.insert(connection.generation, connection);
                 }
-                Err(error) if is_shortage(&error) => return self.acceptor.pause(&self.poller),
-                Err(error) => return Err(error),
+                Err(error) if is_shortage(&error) => {
+                    self.acceptor.pause(&self.poller)?;
+                    return self.make_room();
+                }
+                Err(_) => {} // it ends this connection only
             }
         }
         self.acceptor.hold(&self.poller)?;
@@ -260,7 +290,8 @@ impl Server {
 
     fn close(&mut self, generation: u32) -> io::Result<()> {
         if let Some(connection) = self.connections.remove(generation) {
-            self.poller.delete(connection.socket.as_raw_fd())?;
+            // If this fails, the close that follows removes the registration.
+            let _ = self.poller.delete(connection.socket.as_raw_fd());
         }
         self.deadlines.tidy(&self.connections);
         self.acceptor.watch(&self.poller)
@@ -274,14 +305,14 @@ impl Server {
                 self.deadlines.push(connection.deadline, generation);
                 continue;
             }
-            if !connection.is_lingering {
+            if !connection.is_lingering && !self.service.is_stopping {
                 self.service.totals.timed_out += 1;
             }
             let is_within_a_request = !connection.is_lingering
                 && !connection.is_idle()
                 && connection.conversation.unsent().is_empty();
             if is_within_a_request {
-                connection.conversation.refuse(Status("408 Request Timeout"));
+                connection.conversation.refuse(Status("408 Request Timeout"), &self.service.date.text);
                 connection.deadline = Instant::now() + LINGER;
                 self.deadlines.push(connection.deadline, generation);
                 self.attend(generation, buffer)?;
@@ -378,7 +409,10 @@ impl Connection {
     fn answer(&mut self, service: &mut Service) -> io::Result<()> {
         loop {
             while self.conversation.unsent().len() < MOST_UNSENT {
-                let Some(status) = self.conversation.answer_next(service.keeps_alive()) else { break };
+                let Some(status) = self.conversation.answer_next(service.keeps_alive(), &service.date.text)
+                else {
+                    break;
+                };
                 self.has_answered = true;
                 service.count(status);
             }
@@ -428,6 +462,24 @@ impl Deadlines {
     fn tidy(&mut self, connections: &Connections<Connection>) {
         if self.0.len() > 3 * connections.len() + 1_000 {
             self.0.retain(|Reverse((_, generation))| connections.get(*generation).is_some());
+        }
+    }
+}
+
+/// The time of answers, which is formatted only once a second.
+#[derive(Default)]
+struct Date {
+    second: u64,
+    text: String,
+}
+
+impl Date {
+    fn refresh(&mut self) {
+        let now = SystemTime::now();
+        let second = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        if second != self.second {
+            self.second = second;
+            self.text = httpdate::fmt_http_date(now);
         }
     }
 }

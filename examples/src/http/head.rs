@@ -1,5 +1,7 @@
 //! The head of a request: its first line and its headers.
 
+use std::mem::MaybeUninit;
+
 use httparse::Header;
 
 use super::{Limits, Status};
@@ -31,9 +33,9 @@ impl Request {
     /// Returns the request that these bytes start with, and the length of its head. Returns `None` if the head is
     /// not complete.
     pub(super) fn parse(received: &[u8], limits: Limits) -> Result<Option<(Self, usize)>, Status> {
-        let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
-        let mut parsed = httparse::Request::new(&mut headers);
-        let length = match parsed.parse(received) {
+        let mut headers = [const { MaybeUninit::uninit() }; MOST_HEADERS];
+        let mut parsed = httparse::Request::new(&mut []);
+        let length = match parsed.parse_with_uninit_headers(received, &mut headers) {
             Ok(httparse::Status::Complete(length)) if length <= limits.head => length,
             Ok(httparse::Status::Partial) if received.len() <= limits.head => return Ok(None),
             Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err(Status::HEAD_TOO_LARGE),
@@ -65,9 +67,9 @@ impl Request {
 /// A server may take LF alone for a line's end (RFC 9112, section 2.2), and people type such requests into `nc`.
 /// But a line feed between lines that end in CRLF is a part of a value to some servers and a line's end to others.
 pub(super) fn ends_each_line_alike(lines: &[u8]) -> bool {
-    let line_feeds = lines.iter().filter(|byte| **byte == b'\n').count();
-    let both = lines.windows(2).filter(|pair| pair == b"\r\n").count();
-    both == 0 || both == line_feeds
+    let mut ends = lines.split_inclusive(|byte| *byte == b'\n').map(|line| line.ends_with(b"\r\n"));
+    let first = ends.next();
+    ends.all(|end| Some(end) == first)
 }
 
 /// Refuses a request without its one valid `Host`, as RFC 9112, section 3.2, demands.

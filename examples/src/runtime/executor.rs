@@ -94,8 +94,8 @@ impl Runtime {
         Handle(Arc::clone(&self.local.shared))
     }
 
-    /// Runs a future until it is done, and meanwhile all tasks that were spawned. Tasks that are not done then go on in
-    /// the next call. If a task panics, this call panics.
+    /// Runs a future until it is done. Runs all spawned tasks in the same time, and those that are not done then go on
+    /// in the next call. If a task panics, this call panics.
     ///
     /// # Errors
     ///
@@ -180,7 +180,8 @@ pub(super) fn current() -> Rc<Local> {
 
 /// Calls `f` with the runtime that is running on this thread. Returns `None` if no runtime is running.
 pub(super) fn with_current<T>(f: impl FnOnce(&Rc<Local>) -> T) -> Option<T> {
-    CURRENT.with_borrow(|current| current.as_ref().map(f))
+    // The thread may be ending.
+    CURRENT.try_with(|current| current.borrow().as_ref().map(f)).ok().flatten()
 }
 
 impl Local {
@@ -209,7 +210,7 @@ impl Local {
         // The task is taken out of the table while it is polled, because it may spawn others.
         let entry = self.tasks.borrow_mut().remove(&number);
         let Some(mut entry) = entry else { return };
-        // This comes before the task looks at anything, so that whatever happens after its look wakes it again.
+        // This comes before the task looks at anything, so that anything that happens later wakes it again.
         entry.waker.is_woken.store(false, Ordering::Release);
         let waker = Waker::from(Arc::clone(&entry.waker));
         if entry.task.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {

@@ -37,12 +37,13 @@ impl Timers {
         }
     }
 
-    fn insert(&self, key: Key, waker: Waker) {
-        self.0.borrow_mut().insert(key, waker);
+    /// Returns the waker that had this key before.
+    fn insert(&self, key: Key, waker: Waker) -> Option<Waker> {
+        self.0.borrow_mut().insert(key, waker)
     }
 
-    fn remove(&self, key: Key) {
-        self.0.borrow_mut().remove(&key);
+    fn remove(&self, key: Key) -> Option<Waker> {
+        self.0.borrow_mut().remove(&key)
     }
 }
 
@@ -80,12 +81,6 @@ impl Sleep {
     fn key(&self) -> Option<Key> {
         self.due.map(|due| (due, self.number))
     }
-
-    fn forget(&self) {
-        if let Some(key) = self.key() {
-            with_current(|local| local.timers.remove(key));
-        }
-    }
 }
 
 impl Future for Sleep {
@@ -104,7 +99,9 @@ impl Future for Sleep {
 
 impl Drop for Sleep {
     fn drop(&mut self) {
-        self.forget();
+        if let Some(key) = self.key() {
+            with_current(|local| local.timers.remove(key));
+        }
     }
 }
 

@@ -92,7 +92,7 @@ fn connect(port: u16) -> TcpStream {
     }
 }
 
-/// Returns a port on which nobody listens. Systems choose ports above this range for those who take any.
+/// Returns a port that is free. Systems choose ports above this range for those who take any.
 fn free_port() -> u16 {
     loop {
         let port = fastrand::u16(10_000..30_000);

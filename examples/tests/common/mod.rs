@@ -154,6 +154,11 @@ impl Drop for Server {
     }
 }
 
+/// Returns whether the programs use epoll, so that strace can have epoll's calls fail.
+pub fn is_on_epoll() -> bool {
+    std::any::type_name::<pollio::OsPoller>().contains("EpollPoller")
+}
+
 /// Has reads on a socket fail that would wait for ever.
 pub fn patient(socket: &TcpStream) {
     // It fails on macOS if the peer has reset the connection already.
