@@ -619,7 +619,7 @@ fn a_reset_that_a_write_meets_first_is_no_orderly_end() {
         (&first).write_all(b"half a requ").unwrap();
         (&second).read_exact(&mut [0; 11]).unwrap();
         proxy.freeze();
-        (&second).write_all(b"meanwhile").unwrap();
+        (&second).write_all(b"more").unwrap();
         reset(first);
         proxy.send(Signal::CONT);
         assert!(is_reset(&second));
