@@ -197,7 +197,6 @@ fn a_client_that_never_reads_is_closed(variant: Variant) {
     let server = variant.start(&["--idle", "1"]);
     let mut greedy = server.connect();
     greedy.set_write_timeout(Some(LONG)).unwrap();
-    SockRef::from(&greedy).set_recv_buffer_size(4_096).unwrap();
     let requests = REQUEST.repeat(1_000);
     let error = loop {
         if let Err(error) = greedy.write_all(&requests) {

@@ -27,7 +27,7 @@ use examples::runtime::net::{TcpListener as PollioListener, TcpStream as PollioS
 use examples::runtime::timers::HyperTimer;
 use examples::runtime::{Either, Latch, Runtime, race, spawn, yield_now};
 use examples::signals::Stop;
-use examples::sockets::{is_shortage, listen};
+use examples::sockets::{is_shortage, listen, reset_on_close};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderValue};
@@ -105,6 +105,8 @@ trait Platform: 'static {
 
     /// Waits for the next connection. An error may be that of a single connection.
     fn accept(&self) -> impl Future<Output = io::Result<Self::Stream>>;
+    /// Makes the coming close of a stream a reset.
+    fn reset_on_close(stream: &Self::Stream);
     fn spawn(task: impl Future<Output = ()> + 'static);
 }
 
@@ -123,6 +125,10 @@ impl Platform for OnPollio {
     async fn accept(&self) -> io::Result<PollioStream> {
         let (stream, _) = self.0.accept().await?;
         Ok(stream)
+    }
+
+    fn reset_on_close(stream: &PollioStream) {
+        reset_on_close(stream);
     }
 
     fn spawn(task: impl Future<Output = ()> + 'static) {
@@ -144,6 +150,10 @@ impl Platform for OnTokio {
         .await?;
         let _ = stream.set_nodelay(true); // macOS: EINVAL if the peer has reset the connection
         Ok(TokioIo::new(stream))
+    }
+
+    fn reset_on_close(stream: &TokioIo<TokioStream>) {
+        reset_on_close(stream.inner());
     }
 
     fn spawn(task: impl Future<Output = ()> + 'static) {
@@ -344,6 +354,8 @@ impl<P: Platform> Write for WriteTimeout<P> {
         let limit = self.limit;
         let waiting = self.waiting.get_or_insert_with(|| sleep::<P>(limit));
         ready!(waiting.as_mut().poll(context));
+        // Otherwise the kernel would go on offering the client what is unsent, for minutes after the close.
+        P::reset_on_close(&self.stream);
         Poll::Ready(Err(ErrorKind::TimedOut.into()))
     }
 
