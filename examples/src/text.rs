@@ -72,11 +72,17 @@ fn end_of_last_whole_character(bytes: &[u8]) -> usize {
 pub fn printable(text: &str) -> String {
     let visible: String = text.chars().filter_map(as_visible).collect();
     let trimmed = visible.trim_end();
+    if trimmed.is_ascii() {
+        return trimmed.to_owned();
+    }
     trimmed.graphemes(true).flat_map(|character| character.chars().take(MOST_CODE_POINTS)).collect()
 }
 
 /// Returns what to show for `char`, or `None` if nothing.
 fn as_visible(char: char) -> Option<char> {
+    if char.is_ascii_graphic() {
+        return Some(char); // most are, so this saves the tables
+    }
     if char.is_whitespace() {
         return Some(' ');
     }
