@@ -1,7 +1,7 @@
 //! hyper on the async runtime of `examples::runtime`, which is built on pollio.
 //!
-//! It shows what a runtime needs from a poller: a registrar for its I/O types, a waker for other threads, timeouts for
-//! its timers, and generations for the descriptors of tasks that are gone.
+//! It shows what a runtime needs from a poller. Its I/O types need a registrar, other threads need a waker, and timers
+//! need a timeout. Generations keep the events of closed descriptors away from their successors.
 //!
 //! With `--tokio` the same server runs on tokio, to compare the two.
 
@@ -354,7 +354,7 @@ impl<P: Platform> Write for WriteTimeout<P> {
         let limit = self.limit;
         let waiting = self.waiting.get_or_insert_with(|| sleep::<P>(limit));
         ready!(waiting.as_mut().poll(context));
-        // Otherwise the kernel would go on offering the client what is unsent, for minutes after the close.
+        // Otherwise the kernel would keep the unsent bytes, and offer them to the client, minutes after the close.
         P::reset_on_close(&self.stream);
         Poll::Ready(Err(ErrorKind::TimedOut.into()))
     }
