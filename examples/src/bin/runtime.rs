@@ -219,8 +219,7 @@ impl<P: Platform> Server<P> {
             match result {
                 Ok(stream) => {
                     failed = 0;
-                    let server = Rc::clone(self);
-                    P::spawn(async move { server.serve_connection(stream).await });
+                    self.welcome(stream);
                 }
                 Err(error) => {
                     failed += 1;
@@ -245,15 +244,18 @@ impl<P: Platform> Server<P> {
         self.finish.take().open();
     }
 
-    async fn serve_connection(&self, stream: P::Stream) {
+    /// Spawns a task for a connection. A stop waits for it from now on, even if the task has not run yet.
+    fn welcome(self: &Rc<Self>, stream: P::Stream) {
         self.connections.set(self.connections.get() + 1);
         self.open.set(self.open.get() + 1);
-        self.answer_requests(stream).await;
-        self.open.set(self.open.get() - 1);
+        let (server, finish) = (Rc::clone(self), self.finish.borrow().clone());
+        P::spawn(async move {
+            server.answer_requests(stream, finish).await;
+            server.open.set(server.open.get() - 1);
+        });
     }
 
-    async fn answer_requests(&self, stream: P::Stream) {
-        let finish = self.finish.borrow().clone();
+    async fn answer_requests(&self, stream: P::Stream, finish: Latch) {
         let is_new = Cell::new(true);
         let service = service_fn(|request| {
             is_new.set(false);
