@@ -1,7 +1,7 @@
 //! hyper on the async runtime of `examples::runtime`, which is built on pollio.
 //!
-//! It shows what a runtime needs from a poller: a registrar for its I/O types, a waker for other threads, timeouts for
-//! its timers, and generations for the descriptors of tasks that are gone.
+//! It shows what a runtime needs from a poller. Its I/O types need a registrar, other threads need a waker, and timers
+//! need a timeout. Generations keep the events of closed descriptors away from their successors.
 //!
 //! With `--tokio` the same server runs on tokio, to compare the two.
 
@@ -219,8 +219,7 @@ impl<P: Platform> Server<P> {
             match result {
                 Ok(stream) => {
                     failed = 0;
-                    let server = Rc::clone(self);
-                    P::spawn(async move { server.serve_connection(stream).await });
+                    self.welcome(stream);
                 }
                 Err(error) => {
                     failed += 1;
@@ -245,15 +244,18 @@ impl<P: Platform> Server<P> {
         self.finish.take().open();
     }
 
-    async fn serve_connection(&self, stream: P::Stream) {
+    /// Spawns a task for a connection. A stop waits for it from now on, even if the task has not run yet.
+    fn welcome(self: &Rc<Self>, stream: P::Stream) {
         self.connections.set(self.connections.get() + 1);
         self.open.set(self.open.get() + 1);
-        self.answer_requests(stream).await;
-        self.open.set(self.open.get() - 1);
+        let (server, finish) = (Rc::clone(self), self.finish.borrow().clone());
+        P::spawn(async move {
+            server.answer_requests(stream, finish).await;
+            server.open.set(server.open.get() - 1);
+        });
     }
 
-    async fn answer_requests(&self, stream: P::Stream) {
-        let finish = self.finish.borrow().clone();
+    async fn answer_requests(&self, stream: P::Stream, finish: Latch) {
         let is_new = Cell::new(true);
         let service = service_fn(|request| {
             is_new.set(false);
@@ -354,7 +356,7 @@ impl<P: Platform> Write for WriteTimeout<P> {
         let limit = self.limit;
         let waiting = self.waiting.get_or_insert_with(|| sleep::<P>(limit));
         ready!(waiting.as_mut().poll(context));
-        // Otherwise the kernel would go on offering the client what is unsent, for minutes after the close.
+        // Otherwise the kernel would keep the unsent bytes, and offer them to the client, minutes after the close.
         P::reset_on_close(&self.stream);
         Poll::Ready(Err(ErrorKind::TimedOut.into()))
     }
