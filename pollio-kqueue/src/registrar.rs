@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use pollio_core::backend::WakeFlag;
 use pollio_core::{EventKind, EventObject, Interest, Register, Tag};
 
 use crate::changes::Changes;
@@ -30,11 +31,14 @@ pub(crate) struct Queue {
     /// `add`, `modify` and `delete` hold the lock across `kevent`, so that record and kernel change together. A wait
     /// does not hold it while it blocks or calls the caller's `Tag`. A waker does not use it.
     record: Mutex<Record>,
+    /// Raised by a waker. Lowered by the wait that receives the wake-up.
+    pub(crate) wake_flag: WakeFlag,
 }
 
 impl<K: Tag> Registrar<K> {
     pub(crate) fn new(kqueue: OwnedFd) -> Self {
-        Registrar { queue: Arc::new(Queue { kqueue, record: Mutex::default() }), kind: PhantomData }
+        let queue = Queue { kqueue, record: Mutex::default(), wake_flag: WakeFlag::default() };
+        Registrar { queue: Arc::new(queue), kind: PhantomData }
     }
 }
 
