@@ -11,7 +11,7 @@ use pollio_core::{EventKind, EventObject, Interest, Register, Tag};
 
 use crate::changes::Changes;
 use crate::events::FILTERS;
-use crate::record::{Record, Registration};
+use crate::record::Record;
 use crate::sys::{self, Event};
 
 /// Registers file descriptors with a [`KqueuePoller`](crate::KqueuePoller) from any thread, also while it waits.
@@ -52,16 +52,16 @@ impl<K: Tag> Register<K> for Registrar<K> {
             }
             record.clear(fd);
         }
-        let new = record.next(fd, user_data, interest);
-        self.queue.replace(&mut record, fd, None, new)
+        self.queue.register(&mut record, fd, user_data, interest)
     }
 
     fn modify(&self, event: EventObject<K>, interest: Interest) -> io::Result<()> {
         let (fd, user_data) = (event.fd, event.encode());
         let mut record = self.queue.lock();
-        let Some(old) = record.get(fd) else { return Err(not_registered(fd)) };
-        let new = record.next(fd, user_data, interest);
-        self.queue.replace(&mut record, fd, Some(old), new)
+        if record.get(fd).is_none() {
+            return Err(not_registered(fd));
+        }
+        self.queue.register(&mut record, fd, user_data, interest)
     }
 
     fn delete(&self, fd: RawFd) -> io::Result<()> {
@@ -79,17 +79,12 @@ impl Queue {
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Replaces the `old` registration of `fd` by the `new` one. If this fails, the `old` one stays.
+    /// Registers `fd`, and replaces its old registration if it has one. If this fails, the old registration stays.
     ///
     /// The kernel makes all changes that it can. If one of them fails, a second call undoes the others: it goes back
     /// from `new` to `old`, or deletes everything if `old` is gone. Every filter of the kernel is therefore recorded.
-    fn replace(
-        &self,
-        record: &mut Record,
-        fd: RawFd,
-        old: Option<Registration>,
-        new: Registration,
-    ) -> io::Result<()> {
+    fn register(&self, record: &mut Record, fd: RawFd, user_data: u64, interest: Interest) -> io::Result<()> {
+        let (old, new) = (record.get(fd), record.next(fd, user_data, interest));
         let mut changes = Changes::between(fd, old, Some(new));
         let result = sys::kevent_change(&self.kqueue, changes.as_mut_slice());
         let Err(error) = result.and_then(|()| record.set(fd, new)) else { return Ok(()) };
