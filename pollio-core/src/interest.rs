@@ -3,6 +3,8 @@
 use std::fmt;
 use std::ops::{BitOr, BitOrAssign};
 
+use crate::Readiness;
+
 /// What to watch a descriptor for, and how often to report it.
 ///
 /// | mode | when `wait` reports the descriptor | your duty |
@@ -62,6 +64,34 @@ impl Interest {
             (false, true) => Some(Interest::WRITE),
             (false, false) => None,
         }
+    }
+
+    /// Returns the readiness bits that belong to the directions of this interest, and [`Readiness::ERROR`].
+    ///
+    /// An event may have other bits too. This mask removes them:
+    ///
+    /// ```
+    /// # use pollio_core as pollio;
+    /// use pollio::{Interest, Readiness};
+    ///
+    /// let reported = Readiness::READABLE | Readiness::WRITABLE | Readiness::READ_CLOSED;
+    /// let asked_for = reported & Interest::READ.readiness();
+    /// assert_eq!(asked_for, Readiness::READABLE | Readiness::READ_CLOSED);
+    /// ```
+    #[inline]
+    #[must_use]
+    pub const fn readiness(self) -> Readiness {
+        let mut readiness = Readiness::ERROR;
+        if self.is_read() {
+            readiness = readiness.union(Readiness::READABLE).union(Readiness::READ_CLOSED);
+        }
+        if self.is_write() {
+            readiness = readiness.union(Readiness::WRITABLE).union(Readiness::WRITE_CLOSED);
+        }
+        if self.is_priority() {
+            readiness = readiness.union(Readiness::PRIORITY);
+        }
+        readiness
     }
 
     /// Combines two interests, as `|` does. Usable in constants.

@@ -35,6 +35,17 @@ fn an_interest_contains_what_was_put_in() {
 }
 
 #[test]
+fn the_readiness_of_an_interest_has_the_bits_of_its_directions_and_errors() {
+    let read = Readiness::READABLE | Readiness::READ_CLOSED | Readiness::ERROR;
+    let write = Readiness::WRITABLE | Readiness::WRITE_CLOSED | Readiness::ERROR;
+    assert_eq!(Interest::READ.readiness(), read);
+    assert_eq!(Interest::WRITE.edge().readiness(), write);
+    assert_eq!((Interest::READ | Interest::WRITE).oneshot().readiness(), read | write);
+    #[cfg(target_os = "linux")]
+    assert_eq!(Interest::PRIORITY.readiness(), Readiness::PRIORITY | Readiness::ERROR);
+}
+
+#[test]
 fn the_debug_output_of_an_interest_reads_like_its_code() {
     let both = Interest::READ | Interest::WRITE;
     assert_eq!(format!("{:?}", Interest::READ), "READ");

@@ -551,6 +551,20 @@ fn a_waker_returns_errors_and_works_afterwards() {
     assert!(poller.wait(-1).unwrap().is_empty());
 }
 
+/// All wakers share one filter, which each call of `waker` adds again.
+#[test]
+fn a_new_waker_keeps_a_pending_wake_up_and_coalesces_with_it() {
+    let (mut poller, kqueue) = poller();
+    let waker = poller.waker().unwrap();
+    waker.wake().unwrap();
+    let another = poller.waker().unwrap();
+    assert_eq!(calls(kqueue, || another.wake().unwrap()), 0);
+    assert_one_wait_call(kqueue, || assert!(poller.wait(-1).unwrap().is_empty()));
+    assert_one_change_call(kqueue, 1, || another.wake().unwrap());
+    assert!(poller.wait(-1).unwrap().is_empty());
+    assert!(poller.wait(0).unwrap().is_empty());
+}
+
 // Events
 
 #[test]

@@ -162,7 +162,7 @@ struct Entry {
 
 impl Table {
     /// Returns the descriptor with a new generation. Every change gets one: the kernel looks again after a change, so
-    /// what an older event said is said again.
+    /// the next wait reports again what an older event said.
     fn stamp(&mut self, fd: RawFd) -> EventObject {
         self.generation = self.generation.wrapping_add(1);
         EventObject::client(fd).with_generation(self.generation)
@@ -170,7 +170,7 @@ impl Table {
 
     /// Records a change that the kernel accepted.
     fn set(&mut self, event: EventObject, token: Token, interest: Interest) {
-        let entry = Entry { token, asked: mask(interest), generation: event.generation() };
+        let entry = Entry { token, asked: to_interest(interest).readiness(), generation: event.generation() };
         self.entries.insert(event.fd, entry);
     }
 
@@ -199,21 +199,6 @@ fn to_interest(interest: Interest) -> pollio::Interest {
     }
     // What is left of mio's interests on macOS is AIO, which has no descriptor.
     directions.unwrap_or(pollio::Interest::READ).edge()
-}
-
-/// The readiness that an interest asks for. Errors are asked for always.
-fn mask(interest: Interest) -> Readiness {
-    let mut mask = Readiness::ERROR;
-    if interest.is_readable() {
-        mask |= Readiness::READABLE | Readiness::READ_CLOSED;
-    }
-    if interest.is_writable() {
-        mask |= Readiness::WRITABLE | Readiness::WRITE_CLOSED;
-    }
-    if interest.is_priority() {
-        mask |= Readiness::PRIORITY;
-    }
-    mask
 }
 
 /// No code of this file panics while it holds a lock, so a poisoned lock is as good as any.

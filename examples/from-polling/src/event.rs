@@ -119,8 +119,8 @@ impl Event {
             .map(|(_, direction)| direction)
             .reduce(BitOr::bitor);
         match (directions, mode) {
-            // Every interest reports hang-ups. By edges, the data that nobody asked for does not spin.
-            (None, _) if self.extra.interrupt => Some(Interest::READ.edge()),
+            // Every interest reports hang-ups, and this one reports little else.
+            (None, _) if self.extra.interrupt => Some(Interest::WRITE.edge()),
             (None, _) => None,
             (Some(interest), PollMode::Level) => Some(interest),
             (Some(interest), PollMode::Edge) => Some(interest.edge()),
@@ -136,8 +136,7 @@ impl Event {
             readable: self.readable && found.is_readable(),
             writable: self.writable && found.is_writable(),
             extra: Extra {
-                // epoll's hang-up closes both directions.
-                interrupt: found.is_read_closed() && found.is_write_closed(),
+                interrupt: found.is_write_closed(), // Linux: EPOLLHUP
                 priority: self.extra.priority && found.is_priority(),
                 error: found.is_error(),
             },

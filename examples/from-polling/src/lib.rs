@@ -1,11 +1,11 @@
 //! polling 3's API on pollio: a lesson for a program that moves from polling to pollio.
 //!
-//! Read this crate to see where each part of polling goes. `.ci/peers` runs the test suites of polling, async-io and
-//! calloop on it.
+//! Read this crate to see where each part of polling goes. `.ci/peers` runs the test suites of polling, async-io
+//! and calloop on it.
 //!
-//! A program that moves needs less than this. Its own table of connections, by descriptor, replaces the keys: an event
-//! brings the descriptor. The generation and the interest become fields of the connection. If one thread registers and
-//! waits, there is no lock.
+//! A program that moves needs less than this. Its own table of connections, by descriptor, replaces the keys: an
+//! event brings the descriptor. The generation and the interest become fields of the connection. If one thread
+//! registers and waits, there is no lock.
 //!
 //! # What maps one to one
 //!
@@ -21,15 +21,19 @@
 //! # What needs code
 //!
 //! - **Keys.** polling carries a `usize` with each registration. pollio carries the descriptor, an 8-bit role and a
-//!   24-bit generation. A program with keys keeps a table from descriptor to key.
-//! - **Stale events.** A descriptor may be closed and its number registered again while an event of the old one is in a
-//!   batch. Each registration therefore gets a generation, and the table compares it.
-//! - **Masks.** After a hang-up or an error, an event may have bits of a direction that the program did not ask for.
-//!   The table remembers what the program asked for.
-//! - **Pauses.** `Event::none` keeps a registration that reports nothing. pollio has no empty [`Interest`], so a pause
-//!   is a `delete`, and the next interest is an `add`.
-//! - **Sharing.** polling's `wait` takes `&self`. pollio's takes `&mut self`, so a shared poller lives behind a lock.
-//!   A [`Register`] and a [`Wakeup`](pollio::Wakeup) work beside the lock, while a thread holds it and waits.
+//!   24-bit generation. A program with keys keeps a table from descriptor to key
+//!   ([guide](pollio::guide#wider-tokens)).
+//! - **Stale events.** A descriptor may be closed and its number registered again while an event of the old one is
+//!   in a batch. Each registration therefore gets a generation, and the table compares it.
+//! - **Masks.** After a hang-up or an error, an event may have bits of a direction that the program did not ask
+//!   for. The table remembers what the program asked for.
+//! - **Pauses.** `Event::none` keeps a registration that reports nothing. pollio has no empty [`Interest`], so a
+//!   pause is a `delete`, and the next interest is an `add`. `Interest::WRITE.edge()` would still report a reset
+//!   ([guide](pollio::guide#pausing-a-connection)). But it ends one `wait` without an event, and polling's users
+//!   rely on waits that do not end early.
+//! - **Sharing.** polling's `wait` takes `&self`. pollio's takes `&mut self`, so a shared poller lives behind a
+//!   lock ([guide](pollio::guide#a-poller-behind-a-lock)). A [`Register`] and a [`Wakeup`](pollio::Wakeup) work
+//!   beside the lock, while a thread holds it and waits.
 //! - **Batch size.** polling's `Events` has a capacity. In pollio it belongs to the poller.
 
 #![cfg(any(target_os = "linux", target_os = "macos"))]

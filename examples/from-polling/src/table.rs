@@ -23,7 +23,7 @@ struct Entry {
 
 impl Table {
     /// Returns the descriptor with a new generation. Every change gets one: the kernel looks again after a change, so
-    /// what an older event said is said again.
+    /// the next wait reports again what an older event said.
     pub(crate) fn stamp(&mut self, fd: RawFd) -> EventObject {
         self.generation = self.generation.wrapping_add(1);
         EventObject::client(fd).with_generation(self.generation)
