@@ -1,6 +1,5 @@
-//! What a program can call of pollio, for the step `panics` to compile: generics exist only where they are used, so
-//! without this file there would be little to search. Each function is kept by its address, so it is compiled for
-//! whatever arguments it may get.
+//! Everything that a program can call in pollio, for the step `panics`. The compiler makes code of a generic function only
+//! if something uses it. This file takes the address of each function, so the compiler cannot assume any arguments.
 #![cfg(unix)]
 
 use std::fmt::Debug;
@@ -9,14 +8,14 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 use std::task::Wake;
 
-use pollio_core::backend::{Countdown, WakeFlag, check_capacity};
+use pollio_core::backend::{WakeFlag, check_capacity};
 use pollio_core::{EventKind, EventObject, Interest, Poller, Readiness, Register, Tag, Wakeup, tags};
 
 macro_rules! addresses {
     ($($function:expr),* $(,)?) => { [$($function as *const ()),*] };
 }
 
-/// The step fails if it does not find the panic in here.
+/// The step fails unless it finds the panic in this function.
 #[inline(never)]
 pub fn control(slice: &[u8], index: usize) -> u8 {
     slice[index]
@@ -32,9 +31,6 @@ pub fn core() -> impl Sized {
     let plain = addresses![
         <Interest as Debug>::fmt,
         <Readiness as Debug>::fmt,
-        Countdown::left,
-        Countdown::new,
-        Countdown::resume,
         EventObject::client,
         EventObject::server,
         Interest::edge,
@@ -44,6 +40,7 @@ pub fn core() -> impl Sized {
         Interest::is_write,
         Interest::oneshot,
         Readiness::contains,
+        Readiness::intersects,
         Readiness::is_empty,
         WakeFlag::lower,
         WakeFlag::raise,
@@ -100,7 +97,8 @@ pub fn backends() -> impl Sized {
 
 fn backend<P, K>() -> impl Sized
 where
-    P: Poller<K, Waker: Wake + Debug, Registrar: Debug> + AsFd + AsRawFd + Debug,
+    P: Poller<K, Waker: Wake + Debug, Registrar: AsFd + AsRawFd + Debug> + AsFd + AsRawFd + Debug,
+    std::task::Waker: From<P::Waker>,
     K: Tag,
 {
     addresses![
@@ -118,6 +116,8 @@ where
         P::waker,
         P::with_capacity,
         drop::<P>,
+        <P::Registrar as AsFd>::as_fd,
+        <P::Registrar as AsRawFd>::as_raw_fd,
         <P::Registrar as Clone>::clone,
         <P::Registrar as Debug>::fmt,
         <P::Registrar as Register<K>>::add,
@@ -130,6 +130,7 @@ where
         <P::Waker as Wake>::wake,
         <P::Waker as Wake>::wake_by_ref,
         <P::Waker as Wakeup>::wake,
+        <std::task::Waker as From<P::Waker>>::from,
         drop::<Arc<P::Waker>>,
         drop::<P::Waker>,
     ]

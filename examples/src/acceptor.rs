@@ -235,11 +235,11 @@ pub fn accept_one(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)>
 
 /// Makes sure that there is a free descriptor for the next connection.
 ///
-/// macOS closes the connection if there is none (accept in XNU's uipc_syscalls.c), where Linux leaves it in the queue.
+/// macOS closes the connection if there is no free one (accept in XNU's uipc_syscalls.c), where Linux leaves it in the queue.
 ///
 /// # Errors
 ///
-/// Those of dup(2) if a connection is waiting, and otherwise `WouldBlock`, because nobody is short of anything.
+/// Those of dup(2) if a connection is waiting, and otherwise `WouldBlock`, because this is no shortage then.
 pub fn check_room(listener: &impl AsFd) -> io::Result<()> {
     let Err(shortage) = listener.as_fd().try_clone_to_owned() else { return Ok(()) };
     let mut fds = [PollFd::new(listener, PollFlags::IN)];

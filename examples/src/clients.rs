@@ -47,7 +47,7 @@ impl Clients {
         }
     }
 
-    /// Runs all clients for so long. If a stop is requested meanwhile, their failures do not count.
+    /// Runs all clients for `time`. If a stop is requested before it is over, failures after that do not count.
     pub fn run(&self, address: SocketAddr, time: Duration, stop: &Stop) {
         let end = Instant::now() + time;
         thread::scope(|scope| {

@@ -115,6 +115,6 @@ mod tests {
         let mut connections = Connections::default();
         connections.insert(1, "old");
         connections.latest = (1 << GENERATION_BITS) - 1;
-        assert_eq!(connections.next_generation(), 2); // 0 is nobody's
+        assert_eq!(connections.next_generation(), 2); // no connection has 0
     }
 }

@@ -19,8 +19,8 @@ pub struct Stop(Arc<AtomicBool>);
 
 impl Stop {
     /// Installs handlers for SIGINT, SIGTERM and SIGQUIT. The first signal requests a stop and calls `waker`, because a
-    /// signal alone does not end a poller's wait. The second one ends the program at once, inside the handler, whatever
-    /// the program is doing.
+    /// signal alone does not end a poller's wait. The second one ends the program at once, inside the handler, even
+    /// if the program is busy.
     ///
     /// Call this before the program prints anything, because whoever reads its first line may send a signal.
     ///

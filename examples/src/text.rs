@@ -98,7 +98,7 @@ pub struct Name {
 }
 
 impl Name {
-    /// Returns `text` as a name, or `None` if it is none: 1 to 20 letters, digits, `-` or `_`.
+    /// Returns `text` as a name if it consists of 1 to 20 letters, digits, `-` or `_`.
     ///
     /// A name begins with a letter or a digit. Unicode must recommend its letters for names, and they must be of one
     /// script or of scripts that people write together (Unicode Technical Standard 39).

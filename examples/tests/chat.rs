@@ -377,7 +377,6 @@ fn the_last_words_before_a_half_close_are_heard_and_answered() {
 }
 
 #[test]
-#[cfg(target_os = "linux")]
 fn a_poller_without_room_ends_single_connections() {
     if !is_on_epoll() || !has("strace") {
         return;

@@ -54,7 +54,7 @@ fn a_peer_that_does_not_read_is_waited_for() {
         let sending = scope.spawn(|| (&slow).write_all(&message).unwrap());
         std::thread::sleep(Duration::from_millis(300));
         assert!(!sending.is_finished(), "the server read what it could not send");
-        is_echoed(&server.connect(), b"others are served meanwhile");
+        is_echoed(&server.connect(), b"others are served too");
         let mut echo = vec![0; message.len()];
         (&slow).read_exact(&mut echo).unwrap();
         assert!(echo == message);

@@ -35,8 +35,8 @@ fn echo_server() -> SocketAddr {
     *ADDRESS.get_or_init(|| {
         let (listener, address) = upstream();
         thread::spawn(move || {
-            for connection in listener.incoming() {
-                let connection = connection.unwrap();
+            // macOS returns a connection that was reset first as an error.
+            for connection in listener.incoming().flatten() {
                 thread::spawn(move || std::io::copy(&mut &connection, &mut &connection));
             }
         });
@@ -523,9 +523,8 @@ fn an_upstream_that_cannot_be_reached_refuses_all_clients_at_once() {
 }
 
 #[test]
-#[cfg(target_os = "linux")]
 fn errors_that_connect_returns_at_once_are_the_upstreams_answer() {
-    if !has("strace") {
+    if !cfg!(target_os = "linux") || !has("strace") {
         return;
     }
     for error in ["ENETUNREACH", "EHOSTUNREACH", "EACCES", "EPERM", "ECONNREFUSED", "ETIMEDOUT", "EINVAL"] {
@@ -537,9 +536,8 @@ fn errors_that_connect_returns_at_once_are_the_upstreams_answer() {
 }
 
 #[test]
-#[cfg(target_os = "linux")]
 fn clients_wait_while_the_proxy_is_short_of_ports_or_memory() {
-    if !has("strace") {
+    if !cfg!(target_os = "linux") || !has("strace") {
         return;
     }
     for error in ["EADDRNOTAVAIL", "ENOBUFS", "ENOMEM"] {
@@ -554,7 +552,6 @@ fn clients_wait_while_the_proxy_is_short_of_ports_or_memory() {
 }
 
 #[test]
-#[cfg(target_os = "linux")]
 fn a_poller_without_room_ends_single_connections() {
     if !is_on_epoll() || !has("strace") {
         return;
@@ -574,9 +571,8 @@ fn a_poller_without_room_ends_single_connections() {
 }
 
 #[test]
-#[cfg(target_os = "linux")]
 fn options_that_cannot_be_set_end_nothing() {
-    if !has("strace") {
+    if !cfg!(target_os = "linux") || !has("strace") {
         return;
     }
     let proxy = faulty(&PROGRAM, "setsockopt:error=EINVAL:when=2+"); // the first is the listener's
@@ -619,7 +615,7 @@ fn a_reset_that_a_write_meets_first_is_no_orderly_end() {
         (&first).write_all(b"half a requ").unwrap();
         (&second).read_exact(&mut [0; 11]).unwrap();
         proxy.freeze();
-        (&second).write_all(b"meanwhile").unwrap();
+        (&second).write_all(b"more").unwrap();
         reset(first);
         proxy.send(Signal::CONT);
         assert!(is_reset(&second));

@@ -1,4 +1,4 @@
-//! The program that serves nobody. It runs to its end, and checks itself.
+//! The program that has no clients. It runs to its end, and checks itself.
 
 mod common;
 

@@ -172,7 +172,7 @@ fn a_poller_without_room_for_a_connection_ends_that_connection() {
     }
 }
 
-/// Its listeners share the address with each other, and with nobody else.
+/// Its listeners share the address with each other, and not with other programs.
 #[test]
 fn a_second_program_cannot_listen_on_the_same_port() {
     let server = Server::start(THREADS, &[]);

@@ -1,4 +1,4 @@
-//! Interest and readiness as sets: what is put in is in, and nothing else.
+//! `Interest` and `Readiness` are sets: they contain what was put in, and nothing else.
 #![cfg(any(target_os = "linux", target_os = "macos"))]
 
 use pollio_core::{Interest, Readiness};
@@ -14,7 +14,7 @@ fn flags(interest: Interest) -> [bool; 5] {
 }
 
 #[test]
-fn an_interest_has_what_was_asked_for_however_often() {
+fn an_interest_contains_what_was_put_in() {
     let (read, write) = (Interest::READ, Interest::WRITE);
     assert_eq!(flags(read), [true, false, false, false, false]);
     assert_eq!(flags(write), [false, true, false, false, false]);
@@ -35,7 +35,7 @@ fn an_interest_has_what_was_asked_for_however_often() {
 }
 
 #[test]
-fn an_interest_prints_as_it_is_written() {
+fn the_debug_output_of_an_interest_reads_like_its_code() {
     let both = Interest::READ | Interest::WRITE;
     assert_eq!(format!("{:?}", Interest::READ), "READ");
     assert_eq!(format!("{both:?}"), "READ | WRITE");
@@ -54,7 +54,7 @@ const BITS: [(Readiness, &str); 6] = [
 ];
 
 #[test]
-fn each_set_of_readiness_holds_its_bits() {
+fn each_set_of_readiness_contains_its_bits() {
     assert!(Readiness::default().is_empty());
     assert_eq!(format!("{:?}", Readiness::default()), "(empty)");
     for subset in 1..1u32 << BITS.len() {
@@ -65,11 +65,14 @@ fn each_set_of_readiness_holds_its_bits() {
         for ((bit, _), place) in BITS.iter().zip(0..) {
             let is_in = subset & (1 << place) != 0;
             assert_eq!(set.contains(*bit), is_in, "{set:?}, {bit:?}");
+            assert_eq!((set.intersects(*bit), bit.intersects(set)), (is_in, is_in), "{set:?}, {bit:?}");
             assert_eq!(!(set & *bit).is_empty(), is_in);
             assert_eq!(set.union(*bit) == set, is_in);
         }
         let names: Vec<_> = chosen.map(|(_, name)| *name).collect();
         assert_eq!(format!("{set:?}"), names.join(" | "));
     }
-    assert!(!Readiness::READABLE.contains(Readiness::READABLE | Readiness::ERROR));
+    let with_error = Readiness::READABLE | Readiness::ERROR;
+    assert!(!Readiness::READABLE.contains(with_error) && Readiness::READABLE.intersects(with_error));
+    assert!(!Readiness::default().intersects(Readiness::default()));
 }

@@ -113,7 +113,7 @@ fn a_store_in_the_waiters_place_loses_wake_ups() {
 
 #[test]
 fn only_the_first_raise_makes_the_system_call() {
-    let flag = WakeFlag::new();
+    let flag = WakeFlag::default();
     assert!(flag.raise());
     assert!(!flag.raise() && !flag.raise());
     flag.lower();

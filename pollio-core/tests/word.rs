@@ -1,4 +1,4 @@
-//! The kernel's user-data word: what is packed into it comes back, and its layout never drifts.
+//! The user data of a registration: `decode` returns what `encode` packed, and the layout never changes.
 #![cfg(any(target_os = "linux", target_os = "macos"))]
 
 use std::os::fd::RawFd;
@@ -14,10 +14,10 @@ tags! {
 const FDS: [RawFd; 9] = [RawFd::MIN, -256, -2, -1, 0, 1, 255, 0x0123_4567, RawFd::MAX];
 const GENERATIONS: [u32; 6] = [0, 1, 0x80_0000, 0xabc_def, 0xff_fffe, 0xff_ffff];
 
-/// Layouts that programs may have stored, or share with a child: they must never change.
-#[allow(clippy::unusual_byte_groupings, reason = "a group is a field of the word")]
+/// Programs may store user data, or share it with a child, so its layout must never change.
+#[allow(clippy::unusual_byte_groupings, reason = "a group of digits is a field of the user data")]
 #[test]
-fn the_layout_never_drifts() {
+fn the_layout_never_changes() {
     let golden: [(EventObject, u64); 7] = [
         (EventObject::server(0), 0x000000_00000000_01),
         (EventObject::client(0), 0x000000_00000000_02),
@@ -37,7 +37,7 @@ fn the_layout_never_drifts() {
 }
 
 #[test]
-fn every_fd_comes_back_with_every_tag_and_generation() {
+fn every_fd_decodes_with_every_tag_and_generation() {
     for fd in FDS {
         for generation in GENERATIONS {
             for tag in 0..=u8::MAX {
@@ -50,9 +50,9 @@ fn every_fd_comes_back_with_every_tag_and_generation() {
     }
 }
 
-/// The tag is the word's low 8 bits alone: the fd's sign does not smear into the generation, nor either into the tag.
+/// Each field keeps to its own bits. The sign of a negative descriptor changes neither the generation nor the tag.
 #[test]
-fn a_negative_fd_does_not_smear() {
+fn a_negative_fd_keeps_to_its_bits() {
     for fd in FDS {
         for generation in GENERATIONS {
             let word = EventObject::new(fd, 0u8).with_generation(generation).encode();
@@ -64,7 +64,7 @@ fn a_negative_fd_does_not_smear() {
 }
 
 #[test]
-fn a_tag_that_is_no_roles_decodes_to_none() {
+fn an_unknown_tag_decodes_to_none() {
     for tag in 0..=u8::MAX {
         for rest in [0, 5, u64::from(u32::MAX), u64::MAX >> 8] {
             let word = rest << 8 | u64::from(tag);
@@ -88,7 +88,7 @@ fn a_tag_that_is_no_roles_decodes_to_none() {
 }
 
 #[test]
-fn a_tag_comes_back_from_its_bits() {
+fn from_bits_reverses_to_bits() {
     for kind in [EventKind::Server, EventKind::Client] {
         assert_eq!(EventKind::from_bits(kind.to_bits()), Some(kind));
     }
@@ -102,7 +102,7 @@ fn a_tag_comes_back_from_its_bits() {
 
 proptest! {
     #[test]
-    fn any_object_comes_back(fd: RawFd, tag: u8, generation: u32) {
+    fn any_object_decodes_to_itself(fd: RawFd, tag: u8, generation: u32) {
         let object = EventObject::new(fd, tag).with_generation(generation);
         let decoded = EventObject::decode(object.encode());
         prop_assert_eq!(decoded, Some(object));
@@ -110,7 +110,7 @@ proptest! {
     }
 
     #[test]
-    fn any_word_decodes_or_does_not_and_encodes_to_itself(word: u64) {
+    fn what_decodes_encodes_to_the_same_user_data(word: u64) {
         prop_assert_eq!(EventObject::<u8>::decode(word).map(EventObject::encode), Some(word));
         for decoded in [
             EventObject::<EventKind>::decode(word).map(EventObject::encode),
@@ -121,7 +121,7 @@ proptest! {
     }
 
     #[test]
-    fn words_are_equal_where_the_objects_are(a: (RawFd, u8, u32), b: (RawFd, u8, u32)) {
+    fn user_data_is_equal_if_the_objects_are(a: (RawFd, u8, u32), b: (RawFd, u8, u32)) {
         let object = |(fd, tag, generation)| EventObject::new(fd, tag).with_generation(generation);
         let (a, b) = (object(a), object(b));
         prop_assert_eq!(a.encode() == b.encode(), a == b);

@@ -11,6 +11,7 @@ impl Backend for Epoll {
 }
 
 pollio_conformance::suite!(Epoll);
+pollio_conformance::epoll_suite!(Epoll);
 
 /// Compiles only where the poller is `Send` and is not `Sync`: if it were, `_` could be either type.
 #[test]

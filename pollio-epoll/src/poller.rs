@@ -98,7 +98,6 @@ impl<K: Tag> Poller<K> for EpollPoller<K> {
     ) -> io::Result<usize> {
         events.clear();
         self.block(timeout)?;
-        events.reserve(self.events.ready().len());
         self.deliver(events);
         Ok(events.len())
     }
@@ -147,7 +146,7 @@ impl<K: Tag> EpollPoller<K> {
         sys::epoll_wait(&self.registrar.epoll, &mut self.events, rounded_up as i32)
     }
 
-    /// Decodes the events of the last call into `events`, which is empty and has room for them.
+    /// Appends the events of the last call to `events`, decoded.
     #[inline]
     fn deliver(&self, events: &mut Vec<EventObject<K>>) {
         sys::fill(events, self.events.ready(), |event| self.decode(event));

@@ -61,23 +61,22 @@ impl Events {
     }
 }
 
-/// Fills `events`, which is empty and has room for all of `ready`, with the events that decode.
+/// Appends the events that decode to `events`, which grows at most once.
 ///
-/// `Vec::push` would do the same, but takes 4 more instructions for each event.
+/// `Vec::push` would do the same, but takes 6 more instructions for each event.
 #[inline]
 pub(crate) fn fill<T>(events: &mut Vec<T>, ready: &[Event], decode: impl Fn(Event) -> Option<T>) {
-    events.clear();
-    let capacity = events.capacity();
+    events.reserve(ready.len());
     let mut room = events.spare_capacity_mut().iter_mut();
+    let mut filled = 0;
     for event in ready {
         let Some(decoded) = decode(*event) else { continue };
         let Some(slot) = room.next() else { break };
         slot.write(decoded);
+        filled += 1;
     }
-    let filled = capacity - room.len();
-    // SAFETY: the loop has written the first `filled` elements, because it started with an empty vector and took its
-    // slots in order.
-    unsafe { events.set_len(filled) };
+    // SAFETY: the loop has written the first `filled` elements of the spare capacity.
+    unsafe { events.set_len(events.len() + filled) };
 }
 
 /// Creates an epoll instance that is close-on-exec.

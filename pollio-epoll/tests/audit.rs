@@ -1,4 +1,4 @@
-//! The README's audit sheet says what the source says.
+//! The audit sheet in the README agrees with the source.
 #![cfg(target_os = "linux")]
 
 #[test]

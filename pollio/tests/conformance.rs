@@ -12,3 +12,5 @@ impl Backend for Os {
 }
 
 pollio_conformance::suite!(Os);
+#[cfg(target_os = "linux")]
+pollio_conformance::epoll_suite!(Os);

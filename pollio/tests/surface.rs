@@ -1,4 +1,4 @@
-//! What users compile against: every name and shape of the public surface, used from outside.
+//! Uses every name and signature of the public API as a program would.
 #![cfg(any(target_os = "linux", target_os = "macos"))]
 
 use std::collections::HashSet;
@@ -17,11 +17,11 @@ use pollio::{
 };
 
 tags! {
-    /// A proxy's roles.
+    /// The kinds of a proxy.
     #[derive(Debug, Default, PartialEq, Eq, Hash)]
     #[non_exhaustive]
     pub enum Role {
-        /// Accepts.
+        /// Accepts connections.
         #[default]
         Listener = 1,
         /// Faces the client.
@@ -34,7 +34,7 @@ tags! {
 
 tags! { enum Private { Only = 0 } }
 
-/// Where names of the prelude are something else.
+/// A module that shadows names of the prelude.
 mod shadowed {
     #![allow(dead_code, non_camel_case_types)]
     struct u8;
@@ -43,7 +43,7 @@ mod shadowed {
     pollio::tags! { pub(super) enum Role { Only = 7 } }
 }
 
-/// The quick start of the design, as it reads there, but for an end.
+/// The quick start, with an end.
 fn serve(listen_fd: RawFd) -> io::Result<(usize, usize)> {
     let mut poller = OsPoller::new()?;
     poller.add(EventObject::server(listen_fd))?;
@@ -59,14 +59,14 @@ fn serve(listen_fd: RawFd) -> io::Result<(usize, usize)> {
 }
 
 #[test]
-fn the_quick_start_serves() {
+fn the_quick_start_works() {
     let (near, mut far) = UnixStream::pair().unwrap();
     far.write_all(b"!").unwrap();
     assert_eq!(serve(near.as_raw_fd()).unwrap(), (1, 0));
 }
 
 #[test]
-fn constructors_need_no_annotation_for_event_kinds() {
+fn constructors_need_no_annotation_for_event_kind() {
     let one = OsPoller::new().unwrap();
     let two = OsPoller::with_capacity(256).unwrap();
     let _: [&OsPoller<EventKind>; 2] = [&one, &two];
@@ -94,7 +94,7 @@ fn objects_have_public_fields_and_const_constructors() {
 }
 
 #[test]
-fn equality_and_hash_look_at_fd_kind_and_generation() {
+fn equality_and_hash_use_fd_kind_and_generation() {
     fn equal_and_hashable<T: Debug + Clone + Copy + Eq + Hash>() {}
     equal_and_hashable::<EventObject>();
     equal_and_hashable::<EventObject<Role>>();
@@ -108,7 +108,7 @@ fn equality_and_hash_look_at_fd_kind_and_generation() {
 }
 
 #[test]
-fn readiness_is_told_bit_by_bit() {
+fn each_bit_of_readiness_has_a_method() {
     let bits = [
         (Readiness::READABLE, EventObject::is_readable as fn(&EventObject) -> bool),
         (Readiness::WRITABLE, EventObject::is_writable),
@@ -122,9 +122,11 @@ fn readiness_is_told_bit_by_bit() {
         assert_eq!(event.readiness(), bit);
         for (other, is_other) in bits {
             assert_eq!(is_other(&event), other == bit, "{bit:?}, asked for {other:?}");
-            assert!((bit | other).contains(bit));
+            assert!((bit | other).contains(bit) && (bit | other).intersects(bit));
+            assert_eq!(bit.intersects(other), bit == other);
         }
         assert!(is(&event) && !bit.is_empty() && bit.contains(Readiness::default()));
+        assert!(bit.intersects(bit) && !bit.intersects(Readiness::default()));
         let mut set = Readiness::default();
         assert!(set.is_empty());
         set |= bit;
@@ -133,7 +135,7 @@ fn readiness_is_told_bit_by_bit() {
 }
 
 #[test]
-fn debug_output_says_what_there_is() {
+fn debug_output_shows_the_fields() {
     let event = EventObject::client(7).with_generation(9);
     assert_eq!(
         format!("{:?}", event.with_readiness(Readiness::READABLE | Readiness::READ_CLOSED)),
@@ -166,12 +168,16 @@ fn interest_has_directions_and_modes() {
     assert!(interest.is_read() && interest.is_write() && !interest.is_priority());
     assert!(!interest.is_edge() && !interest.is_oneshot());
     assert!(interest.edge().is_edge() && interest.oneshot().is_oneshot());
+    assert_eq!(Interest::from_directions(true, true), Some(interest));
+    assert_eq!(Interest::from_directions(true, false), Some(Interest::READ));
+    assert_eq!(Interest::from_directions(false, true), Some(Interest::WRITE));
+    assert_eq!(Interest::from_directions(false, false), None);
     assert_ne!(interest, interest.edge());
     #[cfg(target_os = "linux")]
     assert!(Interest::PRIORITY.is_priority() && !Interest::PRIORITY.is_read());
 }
 
-/// One bound is all that generic code wants.
+/// Generic code needs one bound.
 fn generic<K: Tag + Debug + PartialEq, P: Poller<K>>(event: EventObject<K>) -> io::Result<()> {
     let mut poller = P::with_capacity(8)?;
     poller.add_with(event, Interest::READ)?;
@@ -206,7 +212,7 @@ fn a_poller_can_be_boxed() {
 }
 
 #[test]
-fn handles_go_to_other_threads() {
+fn handles_can_be_sent_and_shared() {
     fn sendable<T: Send + 'static>() {}
     fn handle<T: Clone + Send + Sync + 'static>() {}
     sendable::<OsPoller>();
@@ -217,23 +223,76 @@ fn handles_go_to_other_threads() {
 
     fn wakeup(_: impl Wakeup) {}
     fn register<K: Tag>(_: impl Register<K>) {}
-    fn fds(poller: &(impl AsFd + AsRawFd)) -> bool {
-        poller.as_fd().as_raw_fd() == poller.as_raw_fd()
-    }
     let poller = OsPoller::<Role>::new().unwrap();
-    assert!(fds(&poller));
     register(poller.registrar());
     wakeup(poller.waker().unwrap());
 }
 
 #[test]
-fn a_waker_is_a_tasks_waker() {
+fn a_registrar_has_the_fd_of_its_poller() {
+    fn fd(handle: &(impl AsFd + AsRawFd)) -> RawFd {
+        assert_eq!(handle.as_fd().as_raw_fd(), handle.as_raw_fd());
+        handle.as_raw_fd()
+    }
+    let poller = OsPoller::<Role>::new().unwrap();
+    assert_eq!(fd(&poller), fd(&poller.registrar()));
+    assert_eq!(fd(&poller), fd(&poller.registrar().clone()));
+}
+
+#[test]
+fn handles_work_as_trait_objects() {
+    let (near, mut far) = UnixStream::pair().unwrap();
+    far.write_all(b"!").unwrap();
+    let event = EventObject::client(near.as_raw_fd());
+    let mut poller = OsPoller::new().unwrap();
+
+    let wakeup: Box<dyn Wakeup + Send> = Box::new(poller.waker().unwrap());
+    wakeup.wake().unwrap();
+    assert_eq!(poller.wait(-1).unwrap(), []);
+
+    let registrar = poller.registrar();
+    let register: &(dyn Register + Sync) = &registrar;
+    register.add(event).unwrap();
+    assert_eq!(poller.wait(0).unwrap(), [event]);
+    register.modify(event, Interest::WRITE).unwrap();
+    register.delete(event.fd).unwrap();
+    register.add_with(event, Interest::READ.oneshot()).unwrap();
+    assert_eq!(poller.wait(0).unwrap(), [event]);
+
+    let roles = OsPoller::<Role>::new().unwrap();
+    let _: Box<dyn Register<Role> + Send + Sync> = Box::new(roles.registrar());
+}
+
+#[test]
+fn an_arc_of_a_waker_is_a_task_waker() {
     fn wakes<T: Wake + Send + Sync + 'static>() {}
     wakes::<OsWaker>();
     let mut poller = OsPoller::new().unwrap();
     let waker = std::task::Waker::from(Arc::new(poller.waker().unwrap()));
     Context::from_waker(&waker).waker().wake_by_ref();
     assert!(poller.wait(-1).unwrap().is_empty());
+}
+
+#[test]
+fn a_waker_becomes_a_task_waker_without_an_allocation() {
+    let mut poller = OsPoller::new().unwrap();
+    let waker = poller.waker().unwrap();
+    let mut task_waker = None;
+    let allocations =
+        allocation_counter::measure(|| task_waker = Some(std::task::Waker::from(waker.clone())));
+    assert_eq!(allocations.count_total, 0);
+    let task_waker = task_waker.unwrap();
+    task_waker.wake_by_ref();
+    assert!(poller.wait(-1).unwrap().is_empty());
+    let mut clone = None;
+    let allocations = allocation_counter::measure(|| clone = Some(task_waker.clone()));
+    assert_eq!(allocations.count_total, 0);
+    drop(clone);
+    assert!(task_waker.will_wake(&std::task::Waker::from(waker.clone())));
+    drop(poller);
+    // The task's waker keeps what it needs.
+    task_waker.wake();
+    waker.wake().unwrap();
 }
 
 #[test]

@@ -1,5 +1,4 @@
-//! Faults that a sanitizer must report, one for each argument: where it is silent about these, its silence about
-//! pollio says nothing.
+//! Faults that a sanitizer must report, one for each argument. A sanitizer that misses these proves nothing about pollio.
 
 use std::cell::UnsafeCell;
 use std::hint::{black_box, spin_loop};

@@ -21,7 +21,7 @@ use libc::{
     pollfd, sa_family_t, sock_filter, sock_fprog, sockaddr, sockaddr_storage, socklen_t,
 };
 
-/// A descriptor that is given up for a moment, to take a connection out of the queue that nobody can accept.
+/// A descriptor that is given up for a moment, to take a connection out of the queue for which there is no descriptor.
 static SPARE: Mutex<Option<c_int>> = Mutex::new(None);
 
 /// How many listeners share each port.

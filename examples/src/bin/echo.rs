@@ -147,7 +147,7 @@ impl Server {
                 self.connections = Connections::default();
                 return Ok(());
             }
-            if !is_announced {
+            if !is_announced && !self.connections.is_empty() {
                 is_announced = true;
                 output.line(format_args!(
                     "stopping: {} connections have to take their echo, for at most {} s; Ctrl-C ends it at once",

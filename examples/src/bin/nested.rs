@@ -80,7 +80,7 @@ fn run() -> Result<()> {
                 answered += 1;
                 output.line(format_args!("  alarm {answered} answered after {done} pieces of work"));
             }
-            continue; // an alarm that rang meanwhile comes before any more work
+            continue; // look for further alarms before any more work
         }
         for event in bulk.wait(0)? {
             if let Some(mut socket) = work.get(&event.fd) {

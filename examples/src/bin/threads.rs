@@ -289,7 +289,7 @@ impl Worker {
                 self.team.0.listeners.fetch_sub(1, Ordering::AcqRel);
                 self.team.wake()?; // the others may be waiting for this
             }
-            // In this order: when nobody listens any more, nobody hands over what is not in the channel yet.
+            // This comes before the channel is emptied. Once no worker listens, no worker adds to the channel.
             let is_last = self.team.0.listeners.load(Ordering::Acquire) == 0;
             self.take_over()?;
             for generation in self.connections.generations() {

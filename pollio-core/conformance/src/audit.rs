@@ -1,22 +1,22 @@
-//! Holds a crate's audit sheet, in its README, against its source.
+//! Compares a crate's audit sheet, in its README, with its source.
 //!
-//! The sheet has a table of files with their lines of code, and a table with a row for each `unsafe`, which
-//! begins with the function or type that it stands in.
+//! The sheet has a table of files with their lines of code. A second table has a row for each `unsafe`. The row
+//! begins with the function or type that contains the `unsafe`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Checks the sheet of the crate at `manifest_dir`; panics with what is out of date.
+/// Checks the audit sheet of the crate at `manifest_dir`. Panics if the sheet is out of date.
 ///
-/// `left_out` names files under `src` that are no part of the published crate.
-pub fn check(manifest_dir: &str, left_out: &[&str]) {
+/// `unpublished` names files under `src` that are not part of the published crate.
+pub fn check(manifest_dir: &str, unpublished: &[&str]) {
     let root = Path::new(manifest_dir);
     let readme = read(&root.join("README.md"));
     let mut expected_files = Vec::new();
     let mut expected_unsafe = Vec::new();
     for path in sources(&root.join("src")) {
         let name = path.strip_prefix(root.join("src")).expect("under src").display().to_string();
-        if left_out.contains(&name.as_str()) {
+        if unpublished.contains(&name.as_str()) {
             continue;
         }
         let source = read(&path);
@@ -36,12 +36,16 @@ pub fn check(manifest_dir: &str, left_out: &[&str]) {
     for expected in &expected_files {
         assert!(
             rows("| file |").iter().any(|row| row.starts_with(expected.as_str())),
-            "README.md: the files' table lacks the row: {expected}"
+            "README.md: the table of files lacks this row: {expected}"
         );
     }
-    assert_eq!(rows("| file |").len(), expected_files.len(), "README.md: a file that is gone");
+    assert_eq!(
+        rows("| file |").len(),
+        expected_files.len(),
+        "README.md: the table of files lists a file that does not exist"
+    );
     let listed: Vec<&str> = rows("| unsafe |").iter().filter_map(|row| row.split('`').nth(1)).collect();
-    assert_eq!(listed, expected_unsafe, "README.md: the `unsafe` listed, and the `unsafe` in sys.rs");
+    assert_eq!(listed, expected_unsafe, "README.md: the table of `unsafe` differs from sys.rs");
 }
 
 fn read(path: &Path) -> String {
@@ -58,12 +62,12 @@ fn sources(directory: &Path) -> Vec<PathBuf> {
     sources
 }
 
-/// Lines that are neither blank nor comment.
+/// Counts the lines that are neither blank nor comments.
 fn lines_of_code(source: &str) -> usize {
     source.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//")).count()
 }
 
-/// For each line of code that says `unsafe`, the function or the implemented type around it.
+/// Returns, for each line of code with `unsafe`, the function or the implemented type that contains it.
 fn unsafe_places(source: &str) -> Vec<String> {
     let mut place = String::new();
     let mut places = Vec::new();
@@ -85,7 +89,7 @@ fn unsafe_places(source: &str) -> Vec<String> {
 }
 
 #[test]
-fn unsafe_is_found_where_it_stands() {
+fn unsafe_is_found_in_its_function_or_type() {
     let source = "// unsafe\nunsafe impl Send for Event {}\nfn one() {\n    unsafe { f() }\n}\nfn two() { \
                   let x = unsafe { g() };\n}\n";
     assert_eq!(unsafe_places(source), ["Event", "one", "two"]);

@@ -2,48 +2,58 @@
 
 use std::fmt::Debug;
 use std::os::fd::{AsFd, AsRawFd};
+use std::task;
 
 use pollio_core::{Poller, Tag};
 
+use crate::fds::raise_fd_limit;
+
 /// A backend under test.
 pub trait Backend: 'static {
-    /// Its poller, for any role.
-    type Poller<K: Tag>: Poller<K> + AsFd + AsRawFd + Debug + Send + 'static;
+    /// The backend's poller, which has to work with every kind.
+    ///
+    /// The other bounds are promises of pollio's backends: conversions of the waker, and access to the poller's
+    /// descriptor.
+    type Poller<K: Tag>: Poller<K, Waker: task::Wake + Into<task::Waker> + Debug, Registrar: AsFd + AsRawFd + Debug>
+        + AsFd
+        + AsRawFd
+        + Debug
+        + Send
+        + 'static;
 
-    /// The kernel interface that it stands on, for the cases in which the kernels differ.
+    /// The kernel interface below the backend. Some cases expect different results from different kernels.
     const KERNEL: Kernel;
 }
 
-/// What answers the system calls.
+/// The kernel interface that a backend uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kernel {
     /// Linux.
     Epoll,
     /// macOS.
     Kqueue,
-    /// The kqueue emulation on Linux.
+    /// The emulation of kqueue on Linux.
     EmulatedKqueue,
-    /// libkqueue on Linux.
-    LibKqueue,
 }
 
 impl Kernel {
-    /// Whether it promises what a kqueue does.
+    /// Returns whether the kernel promises what a kqueue promises.
     pub const fn is_kqueue(self) -> bool {
-        !matches!(self, Kernel::Epoll)
+        matches!(self, Kernel::Kqueue | Kernel::EmulatedKqueue)
     }
 }
 
-/// A new poller of the backend under test.
+/// Creates a poller of the backend under test.
 pub fn poller<B: Backend, K: Tag>() -> B::Poller<K> {
+    raise_fd_limit();
     Poller::new().expect("a poller")
 }
 
-/// Whether the case is left out on one of `kernels`; says why.
-pub fn left_out<B: Backend>(kernels: &[Kernel], why: &str) -> bool {
-    let left_out = kernels.contains(&B::KERNEL);
-    if left_out {
-        eprintln!("left out on {:?}: {why}", B::KERNEL);
+/// Returns whether the case does not apply to the kernel under test, and prints the reason.
+pub fn does_not_apply<B: Backend>(kernels: &[Kernel], reason: &str) -> bool {
+    let does_not_apply = kernels.contains(&B::KERNEL);
+    if does_not_apply {
+        eprintln!("does not apply to {:?}: {reason}", B::KERNEL);
     }
-    left_out
+    does_not_apply
 }

@@ -1,27 +1,40 @@
-//! Fds to watch: in pairs, in a known state, and brought into one.
+//! Descriptors to watch, and helpers that bring them into a known state.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::Once;
 
-/// Two connected Unix stream sockets, both non-blocking.
+/// Raises the process's limit of open descriptors, once.
+///
+/// macOS: the limit is 256 by default, which tests that run in parallel exceed.
+pub fn raise_fd_limit() {
+    static RAISED: Once = Once::new();
+    RAISED.call_once(|| {
+        rlimit::increase_nofile_limit(4_096).expect("a higher limit of open descriptors");
+    });
+}
+
+/// Creates two connected Unix stream sockets, both non-blocking.
 pub fn unix_pair() -> (UnixStream, UnixStream) {
+    raise_fd_limit();
     let (here, there) = UnixStream::pair().expect("a pair");
     here.set_nonblocking(true).expect("non-blocking");
     there.set_nonblocking(true).expect("non-blocking");
     (here, there)
 }
 
-/// Two connected Unix stream sockets, of which the first has something to read.
+/// Creates two connected Unix stream sockets. The first has data to read.
 pub fn ready_pair() -> (UnixStream, UnixStream) {
     let (here, mut there) = unix_pair();
     there.write_all(b"x").expect("a write");
     (here, there)
 }
 
-/// Two ends of a TCP connection over loopback, both non-blocking.
+/// Creates both ends of a TCP connection over loopback, both non-blocking.
 pub fn tcp_pair() -> (TcpStream, TcpStream) {
+    raise_fd_limit();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a listener");
     let one = TcpStream::connect(listener.local_addr().expect("its address")).expect("a connection");
     let (two, _) = listener.accept().expect("its other end");
@@ -30,42 +43,45 @@ pub fn tcp_pair() -> (TcpStream, TcpStream) {
     (one, two)
 }
 
-/// The read end and the write end of a pipe, both non-blocking.
+/// Creates a pipe: its read end and its write end, both non-blocking.
 pub fn pipe() -> (OwnedFd, OwnedFd) {
+    raise_fd_limit();
     #[cfg(target_os = "linux")]
     let ends = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC | rustix::pipe::PipeFlags::NONBLOCK);
     #[cfg(not(target_os = "linux"))]
     let ends = rustix::pipe::pipe().inspect(|(read, write)| {
-        set_up(read);
-        set_up(write);
+        set_nonblocking_and_cloexec(read);
+        set_nonblocking_and_cloexec(write);
     });
     ends.expect("a pipe")
 }
 
-/// Makes `fd` non-blocking, and close-on-exec so that no process of another case holds it open.
-pub fn set_up(fd: impl AsFd) {
+/// Makes `fd` non-blocking, and close-on-exec, so that no process that another case starts holds it open.
+pub fn set_nonblocking_and_cloexec(fd: impl AsFd) {
     rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC).expect("close-on-exec");
     rustix::io::ioctl_fionbio(&fd, true).expect("non-blocking");
 }
 
-/// Another fd of the same open file.
+/// Duplicates a descriptor.
 pub fn dup(fd: impl AsFd) -> OwnedFd {
     fd.as_fd().try_clone_to_owned().expect("a dup")
 }
 
-/// Puts the file of `by` on the number of `fd`, as closing the one and opening the other may do.
+/// Closes the file of `fd`, and makes its number refer to the file of `by`.
+///
+/// The number is never free, so no other thread can take it.
 pub fn replace(fd: &mut OwnedFd, by: impl AsFd) {
     rustix::io::dup2(by, fd).expect("a dup");
     rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC).expect("close-on-exec");
 }
 
-/// Writes until there is no more room; returns how many bytes.
+/// Writes until the call would block. Returns the number of bytes written.
 pub fn fill(mut stream: impl Write) -> usize {
-    written(&mut stream, 64 * 1024) + written(&mut stream, 1)
+    write_pieces(&mut stream, 64 * 1024) + write_pieces(&mut stream, 1)
 }
 
-/// Writes pieces of `size` bytes until there is no more room for one.
-fn written(stream: &mut impl Write, size: usize) -> usize {
+/// Writes pieces of `size` bytes until the call would block.
+fn write_pieces(stream: &mut impl Write, size: usize) -> usize {
     let mut total = 0;
     loop {
         match stream.write(&vec![b'x'; size]) {
@@ -76,18 +92,18 @@ fn written(stream: &mut impl Write, size: usize) -> usize {
     }
 }
 
-/// How a stream of reads ended.
+/// How a series of reads ended.
 #[derive(Debug)]
 pub enum End {
-    /// There is no more for now.
-    Empty,
-    /// The end of the stream.
+    /// The next read would block.
+    WouldBlock,
+    /// The end of the file.
     Closed,
     /// An error.
     Failed(io::Error),
 }
 
-/// Reads all that there is; returns how many bytes, and what came after them.
+/// Reads all available data. Returns the number of bytes, and what came after them.
 pub fn drain(mut stream: impl Read) -> (usize, End) {
     let mut total = 0;
     let mut buffer = vec![0; 64 * 1024];
@@ -95,16 +111,16 @@ pub fn drain(mut stream: impl Read) -> (usize, End) {
         match stream.read(&mut buffer) {
             Ok(0) => return (total, End::Closed),
             Ok(bytes) => total += bytes,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return (total, End::Empty),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return (total, End::WouldBlock),
             Err(error) => return (total, End::Failed(error)),
         }
     }
 }
 
-/// Reads all that there is and asserts that no end follows.
+/// Reads all available data, and asserts that the stream is still open. Returns the number of bytes.
 #[track_caller]
 pub fn drain_open(stream: impl Read) -> usize {
     let (bytes, end) = drain(stream);
-    assert!(matches!(end, End::Empty), "still open: {end:?}");
+    assert!(matches!(end, End::WouldBlock), "still open: {end:?}");
     bytes
 }

@@ -1,18 +1,23 @@
-//! What can be watched for.
+//! Every interest that a case goes through.
 
 use pollio_core::Interest;
 
-/// Every set of directions.
-pub fn directions() -> [Interest; 3] {
-    [Interest::READ, Interest::WRITE, Interest::READ | Interest::WRITE]
+/// Returns `Interest::READ | Interest::WRITE`.
+pub fn both() -> Interest {
+    Interest::READ | Interest::WRITE
 }
 
-/// `interest` in each mode: level, edge, oneshot.
+/// Returns every set of directions.
+pub fn directions() -> [Interest; 3] {
+    [Interest::READ, Interest::WRITE, both()]
+}
+
+/// Returns `interest` in each mode: level-triggered, edge-triggered, oneshot.
 pub fn modes(interest: Interest) -> [Interest; 3] {
     [interest, interest.edge(), interest.oneshot()]
 }
 
-/// Every set of directions in each mode.
+/// Returns every set of directions in each mode.
 pub fn interests() -> impl Iterator<Item = Interest> {
     directions().into_iter().flat_map(modes)
 }

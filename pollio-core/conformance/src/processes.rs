@@ -1,22 +1,24 @@
-//! Cases in a process of their own.
+//! Cases that run in a separate process.
 
 use std::process::Command;
 use std::{fs, thread};
 
-/// Runs `case` in a process of its own: for what is the whole process's, such as its fd table, its limits and
-/// its signals. The test binary is started again for this one test.
+/// Runs `case` in a separate process: starts the test binary again, for this one test.
 ///
-/// Also for what is to happen as soon as an fd is closed: where tests run in parallel, a process that one of
-/// them is starting may hold a copy of the fd for a moment, and with it the file open.
+/// Use it if a case changes what belongs to the whole process, such as its table of descriptors, its limits
+/// or its signals.
+///
+/// Use it also if a case expects something as soon as a descriptor is closed. When tests run in parallel,
+/// another test may be starting a process at that moment. The new process holds copies of all descriptors
+/// until it executes its program.
 pub fn isolated(case: impl FnOnce()) {
-    if std::env::var_os(MARK).is_some() {
-        // A case that hangs is ended.
-        nix::unistd::alarm::set(120);
+    if std::env::var_os(ISOLATED).is_some() {
+        // Ends a case that hangs.
+        nix::unistd::alarm::set(600);
         return case();
     }
-    let mut command = again();
     let name = thread::current().name().map(str::to_owned).unwrap_or_default();
-    let output = command.output().expect("the test binary starts");
+    let output = this_test_again().output().expect("the test binary starts");
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(
         output.status.success() && text.contains("1 passed"),
@@ -26,19 +28,19 @@ pub fn isolated(case: impl FnOnce()) {
     );
 }
 
-/// Set to the test's name in a process that runs it alone.
-const MARK: &str = "POLLIO_CONFORMANCE_ISOLATED";
+/// The environment variable that holds the test's name in its separate process.
+const ISOLATED: &str = "POLLIO_CONFORMANCE_ISOLATED";
 
-/// The command that runs this test alone, from a process that does so too.
-pub fn again() -> Command {
-    let name = std::env::var(MARK)
-        .unwrap_or_else(|_| thread::current().name().expect("a test's thread bears its name").to_owned());
-    let mut command = Command::new(std::env::current_exe().expect("this binary"));
-    command.args([name.as_str(), "--exact", "--nocapture", "--test-threads=1"]).env(MARK, &name);
+/// Returns the command that runs only the current test. Works in the test's separate process too.
+pub fn this_test_again() -> Command {
+    let name = std::env::var(ISOLATED)
+        .unwrap_or_else(|_| thread::current().name().expect("the test's name is its thread's").to_owned());
+    let mut command = Command::new(std::env::current_exe().expect("the test binary's path"));
+    command.args([name.as_str(), "--exact", "--nocapture", "--test-threads=1"]).env(ISOLATED, &name);
     command
 }
 
-/// How many fds are open. It means something in a process of its own only.
+/// Counts the open descriptors. The count is stable only in a separate process.
 pub fn open_fds() -> usize {
-    fs::read_dir("/dev/fd").expect("the fds").count()
+    fs::read_dir("/dev/fd").expect("the list of open descriptors").count()
 }

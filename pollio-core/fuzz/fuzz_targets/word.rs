@@ -1,4 +1,4 @@
-//! Any word decodes to what encodes to it, or to nothing; any object comes back from its word.
+//! Any user data decodes to an object that encodes to it, or does not decode. Any object decodes to itself.
 #![no_main]
 
 use std::fmt::Debug;
@@ -11,7 +11,7 @@ tags! {
     enum Role { Lowest = 0, Middle = 0x80, Highest = 255 }
 }
 
-fn decodes<K: Tag + Debug + PartialEq>(word: u64) {
+fn check_decode<K: Tag + Debug + PartialEq>(word: u64) {
     match EventObject::<K>::decode(word) {
         Some(object) => {
             assert_eq!(object.encode(), word);
@@ -25,9 +25,9 @@ fn decodes<K: Tag + Debug + PartialEq>(word: u64) {
 
 fuzz_target!(|input: (u64, i32, u32, u8)| {
     let (word, fd, generation, bits) = input;
-    decodes::<EventKind>(word);
-    decodes::<Role>(word);
-    decodes::<u8>(word);
+    check_decode::<EventKind>(word);
+    check_decode::<Role>(word);
+    check_decode::<u8>(word);
 
     let object = EventObject::new(fd, bits).with_generation(generation);
     assert_eq!(EventObject::decode(object.encode()), Some(object));

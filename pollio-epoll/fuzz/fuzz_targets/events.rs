@@ -1,5 +1,5 @@
-//! Whole events from the kernel, with any word and any bits asked for, on fds in many states: a wait never panics,
-//! and delivers what the words stand for and nothing else.
+//! Events with any user data and any bits, on descriptors in many states. A wait never panics. Each event that it
+//! returns has user data that was registered, and never the waker's.
 #![no_main]
 
 use std::io::Write;
@@ -11,13 +11,13 @@ use std::time::Duration;
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use pollio_core::backend::WAKER_USER_DATA;
-use pollio_core::{EventKind, EventObject, Poller, Tag};
+use pollio_core::{EventKind, Poller, Tag};
 use pollio_epoll::EpollPoller;
 use rustix::event::epoll::{EventData, EventFlags, add};
 
 #[derive(Arbitrary, Debug)]
 struct Registration {
-    word: u64,
+    user_data: u64,
     bits: u32,
     state: State,
 }
@@ -32,7 +32,7 @@ enum State {
     PipeWithoutWriter,
 }
 
-/// An fd in a state, and what keeps it there.
+/// Creates a descriptor in the given state. The second value keeps it in that state.
 fn fd(state: &State) -> (OwnedFd, Option<UnixStream>) {
     let (here, mut there) = UnixStream::pair().unwrap();
     match state {
@@ -46,19 +46,19 @@ fn fd(state: &State) -> (OwnedFd, Option<UnixStream>) {
     (here.into(), Some(there))
 }
 
-fn events<K: Tag + PartialEq + std::fmt::Debug>(registrations: &[Registration]) {
+fn check_events<K: Tag + PartialEq + std::fmt::Debug>(registrations: &[Registration]) {
     let mut poller = <EpollPoller<K> as Poller<K>>::with_capacity(4).unwrap();
     let fds: Vec<_> = registrations.iter().map(|registration| fd(&registration.state)).collect();
     for ((fd, _), registration) in fds.iter().zip(registrations) {
         let bits = EventFlags::from_bits_retain(registration.bits);
-        // Some bits cannot be had together.
-        let _ = add(poller.as_fd(), fd, EventData::new_u64(registration.word), bits);
+        // The kernel refuses some combinations of bits.
+        let _ = add(poller.as_fd(), fd, EventData::new_u64(registration.user_data), bits);
     }
     let mut batch = Vec::new();
     for _ in 0..4 {
         poller.wait_into(&mut batch, Some(Duration::ZERO)).unwrap();
         for event in &batch {
-            assert!(registrations.iter().any(|registration| registration.word == event.encode()));
+            assert!(registrations.iter().any(|registration| registration.user_data == event.encode()));
             assert_ne!(event.encode(), WAKER_USER_DATA);
         }
     }
@@ -66,6 +66,6 @@ fn events<K: Tag + PartialEq + std::fmt::Debug>(registrations: &[Registration]) 
 
 fuzz_target!(|registrations: Vec<Registration>| {
     let registrations = registrations.get(..8).unwrap_or(&registrations);
-    events::<EventKind>(registrations);
-    events::<u8>(registrations);
+    check_events::<EventKind>(registrations);
+    check_events::<u8>(registrations);
 });

@@ -1,4 +1,4 @@
-//! How long a call may wait.
+//! When a call's timeout ends.
 
 use std::time::{Duration, Instant};
 
@@ -11,8 +11,9 @@ pub(crate) enum Deadline {
 }
 
 impl Deadline {
-    /// `timespec_is_valid` (kern_time.c) refuses what is negative and what is above INT32_MAX seconds. It lets
-    /// exactly 1e9 nanoseconds through, which the kernels before it refused: so does this one.
+    /// Fails with EINVAL for negative timeouts and for more than INT32_MAX seconds, as `timespec_is_valid`
+    /// (kern_time.c) does. That function accepts exactly 1e9 nanoseconds, but older versions of XNU do not. The
+    /// emulation is as strict as they are.
     pub(crate) fn new(timeout: Option<&timespec>) -> Result<Self, Errno> {
         let Some(timeout) = timeout else { return Ok(Deadline::Never) };
         let seconds = i32::try_from(timeout.tv_sec).ok().and_then(|s| u64::try_from(s).ok());
@@ -27,14 +28,11 @@ impl Deadline {
         matches!(self, Deadline::At(at) if *at <= Instant::now())
     }
 
-    /// What is left, `None` for ever.
-    pub(crate) fn left(&self) -> Option<timespec> {
+    /// Returns the remaining time, or `None` if the deadline is never.
+    pub(crate) fn remaining(&self) -> Option<timespec> {
         let Deadline::At(at) = self else { return None };
-        let left = at.saturating_duration_since(Instant::now());
-        // At most INT32_MAX seconds, by `new`.
-        Some(timespec {
-            tv_sec: left.as_secs() as libc::time_t,
-            tv_nsec: left.subsec_nanos() as libc::c_long,
-        })
+        let remaining = at.saturating_duration_since(Instant::now());
+        // `new` accepts at most INT32_MAX seconds.
+        Some(timespec { tv_sec: remaining.as_secs() as _, tv_nsec: remaining.subsec_nanos() as _ })
     }
 }

@@ -1,21 +1,18 @@
-//! The emulated kernel: one per process, behind one lock.
+//! The emulated kernel. A process has one, behind one lock.
 
-use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
-use std::os::fd::{IntoRawFd, OwnedFd, RawFd};
-use std::sync::{Arc, Mutex, MutexGuard, Once, OnceLock, PoisonError};
+use std::os::fd::RawFd;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread;
 
 use libc::{c_int, timespec};
-use rustix::event::{EventfdFlags, epoll, eventfd};
 use rustix::io::Errno;
 use rustix::process::{Pid, getpid};
 
 use crate::deadline::Deadline;
 use crate::edges::Edges;
-use crate::files::File;
-use crate::post;
-use crate::queue::Kqueue;
-use crate::sys::{Changes, Events, SignalsHeld, named};
+use crate::state::State;
+use crate::sys::{Changes, Events, SignalsBlocked};
 
 static KERNEL: OnceLock<Result<Kernel, Errno>> = OnceLock::new();
 
@@ -25,59 +22,45 @@ struct Kernel {
     state: Mutex<State>,
 }
 
-pub(crate) struct State {
-    pub(crate) edges: Arc<Edges>,
-    /// Always readable. A kqueue's fd is an epoll that watches this alone, while it has events.
-    light: OwnedFd,
-    pub(crate) kqueues: HashMap<RawFd, Kqueue>,
-    pub(crate) files: HashMap<RawFd, File>,
-    /// Kqueues that may have to be lit or put out.
-    unsettled: Vec<RawFd>,
-    kqueues_made: u64,
-    pub(crate) files_opened: u32,
+impl Kernel {
+    fn new() -> Result<Self, Errno> {
+        let edges = Arc::new(Edges::new()?);
+        let state = State::new(edges.clone())?;
+        Ok(Kernel { pid: getpid(), edges, state: Mutex::new(state) })
+    }
 }
 
+/// Opens the descriptors of the emulation.
 pub(crate) fn boot() {
     KERNEL.get_or_init(Kernel::new);
 }
 
-/// The kernel of this process. A child of fork has none: its lock may be held for ever, and kqueues are not
-/// inherited.
+/// The kernel of this process. A forked child has none, because it does not inherit kqueues, and another thread of the
+/// parent may have held the lock.
 fn kernel() -> Result<&'static Kernel, Errno> {
     let kernel = KERNEL.get_or_init(Kernel::new).as_ref().map_err(|error| *error)?;
     if kernel.pid == getpid() { Ok(kernel) } else { Err(Errno::BADF) }
 }
 
-/// Locked, with this thread's signals held back until it is open again.
+/// The locked state. The thread's signals are blocked until the lock is released.
 pub(crate) struct Locked {
     state: Guard,
-    signals: SignalsHeld,
+    signals: SignalsBlocked,
 }
 
 struct Guard(MutexGuard<'static, State>);
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        self.0.settle();
+        self.0.update_readability();
     }
 }
 
 pub(crate) fn lock() -> Result<Locked, Errno> {
     let kernel = kernel()?;
-    let signals = SignalsHeld::new();
+    let signals = SignalsBlocked::new();
     let state = kernel.state.lock().unwrap_or_else(PoisonError::into_inner);
     Ok(Locked { state: Guard(state), signals })
-}
-
-impl Locked {
-    /// Blocks, with the lock open, until the kqueue is lit or the time is up.
-    pub(crate) fn block(self, kq: RawFd, deadline: &Deadline) -> Result<Self, Errno> {
-        let Locked { state, signals } = self;
-        drop(state);
-        signals.block(kq, deadline.left())?;
-        drop(signals);
-        lock()
-    }
 }
 
 impl Deref for Locked {
@@ -94,38 +77,46 @@ impl DerefMut for Locked {
     }
 }
 
-impl Kernel {
-    fn new() -> Result<Self, Errno> {
-        let edges = Arc::new(Edges::new()?);
-        let state = State {
-            edges: edges.clone(),
-            light: eventfd(1, EventfdFlags::CLOEXEC)?,
-            kqueues: HashMap::new(),
-            files: HashMap::new(),
-            unsettled: Vec::with_capacity(256),
-            kqueues_made: 0,
-            files_opened: 0,
-        };
-        Ok(Kernel { pid: getpid(), edges, state: Mutex::new(state) })
+impl Locked {
+    /// Releases the lock, and sleeps until the kqueue is readable or the time is up.
+    fn sleep(self, kq: RawFd, deadline: &Deadline) -> Result<Self, Errno> {
+        let Locked { state, signals } = self;
+        drop(state);
+        signals.sleep(kq, deadline.remaining())?;
+        drop(signals);
+        lock()
+    }
+
+    /// `kqueue_scan`: returns what is ready, and sleeps until something is.
+    fn scan(mut self, kq: RawFd, events: &mut Events, deadline: &Deadline) -> Result<(), Errno> {
+        let id = self.kqueue(kq)?.id;
+        let most = self.kqueue(kq)?.controls.begin_wait(events)?;
+        loop {
+            let time_is_up = deadline.has_passed();
+            self.post_edges();
+            self.process(kq, events, most)?;
+            if events.written() > 0 {
+                return Ok(());
+            }
+            if time_is_up {
+                return self.kqueue(kq)?.controls.time_out();
+            }
+            self.kqueue(kq)?.controls.before_sleep()?;
+            self = self.sleep(kq, deadline)?;
+            // KQ_DRAIN: another thread has closed the kqueue.
+            if self.open_kqueue(kq)?.id != id {
+                return Err(Errno::BADF);
+            }
+        }
     }
 }
 
-pub(crate) fn kqueue() -> Result<c_int, Errno> {
-    static POSTER: Once = Once::new();
-    let edges = &kernel()?.edges;
-    POSTER.call_once(|| post::start_thread(edges.clone()));
-    let mut state = lock()?;
-    state.bury();
-    let kqueue = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-    epoll::add(&kqueue, &state.light, epoll::EventData::new_u64(0), epoll::EventFlags::empty())?;
-    let fd = kqueue.into_raw_fd();
-    state.kqueues_made += 1;
-    let kqueue = Kqueue::new(state.kqueues_made);
-    state.kqueues.insert(fd, kqueue);
-    Ok(fd)
+pub(crate) fn kqueue() -> Result<RawFd, Errno> {
+    start_poster(kernel()?)?;
+    lock()?.create_kqueue()
 }
 
-/// `kevent_legacy_internal`: the time-out is judged first, then the kqueue, then the changes.
+/// `kevent_legacy_internal`: checks the timeout first, then the kqueue, then makes the changes.
 pub(crate) fn kevent(
     kq: RawFd,
     changes: Changes,
@@ -137,71 +128,30 @@ pub(crate) fn kevent(
     state.open_kqueue(kq)?.controls.begin_call()?;
     let wants_events = events.has_room();
     state.apply(kq, changes, events)?;
-    // kevent_internal: a list that was answered with receipts does not wait.
+    // kevent_internal: a call that has written receipts does not look for events.
     if wants_events && events.written() == 0 {
-        state.wait(kq, events, &deadline)?;
+        state.scan(kq, events, &deadline)?;
     }
-    // No more than nevents, which is a c_int.
+    // At most nevents, which is a c_int.
     Ok(events.written() as c_int)
 }
 
-impl State {
-    /// `kevent_get_kqfile`
-    pub(crate) fn open_kqueue(&mut self, kq: RawFd) -> Result<&mut Kqueue, Errno> {
-        if !self.is_kqueue(kq) {
-            return Err(Errno::BADF);
-        }
-        self.kqueue(kq)
-    }
-
-    /// The kqueue whose number has been found to be its own still.
-    pub(crate) fn kqueue(&mut self, kq: RawFd) -> Result<&mut Kqueue, Errno> {
-        self.kqueues.get_mut(&kq).ok_or(Errno::BADF)
-    }
-
-    /// Whether the number is a kqueue's still: nothing but a kqueue watches the light.
-    pub(crate) fn is_kqueue(&self, kq: RawFd) -> bool {
-        self.kqueues.get(&kq).is_some_and(|kqueue| self.set_light(kq, kqueue.lit).is_ok())
-    }
-
-    fn set_light(&self, kq: RawFd, lit: bool) -> Result<(), Errno> {
-        let flags = if lit { epoll::EventFlags::IN } else { epoll::EventFlags::empty() };
-        epoll::modify(named(kq)?, &self.light, epoll::EventData::new_u64(0), flags)
-    }
-
-    /// Its queue may have become empty, or no longer be.
-    pub(crate) fn unsettle(&mut self, kq: RawFd) {
-        if self.unsettled.last() != Some(&kq) {
-            self.unsettled.push(kq);
-        }
-    }
-
-    /// A kqueue is readable while events wait in it: `kqueue_select`.
-    fn settle(&mut self) {
-        while let Some(kq) = self.unsettled.pop() {
-            let Some(kqueue) = self.kqueues.get_mut(&kq) else { continue };
-            let lit = kqueue.count() > 0;
-            if std::mem::replace(&mut kqueue.lit, lit) != lit {
-                // Fails where the kqueue has been closed.
-                let _ = self.set_light(kq, lit);
+/// Starts the thread that posts edges while no other thread is in the kernel, as XNU's network stack does.
+///
+/// All signals are blocked in it, so that signals to the process reach the program's own threads.
+fn start_poster(kernel: &'static Kernel) -> Result<(), Errno> {
+    static STARTED: OnceLock<Result<(), Errno>> = OnceLock::new();
+    let post = || {
+        loop {
+            kernel.edges.sleep();
+            if let Ok(mut state) = lock() {
+                state.post_edges();
             }
         }
-    }
-
-    /// `kqueue_dealloc` of each kqueue that was closed since.
-    fn bury(&mut self) {
-        let closed: Vec<_> = self.kqueues.keys().copied().filter(|kq| !self.is_kqueue(*kq)).collect();
-        for kq in closed {
-            self.drop_knotes(kq);
-            self.kqueues.remove(&kq);
-        }
-    }
-
-    fn drop_knotes(&mut self, kq: RawFd) {
-        let keys: Vec<_> =
-            self.kqueues.get(&kq).into_iter().flat_map(|kqueue| kqueue.knotes.keys()).copied().collect();
-        for key in keys {
-            self.drop_knote(kq, key);
-        }
-    }
+    };
+    *STARTED.get_or_init(|| {
+        let _signals = SignalsBlocked::new();
+        let thread = thread::Builder::new().name("kqueue-poster".into()).spawn(post);
+        thread.map(drop).map_err(|_| Errno::NOMEM)
+    })
 }

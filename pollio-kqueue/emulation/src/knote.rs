@@ -1,12 +1,12 @@
-//! A filter attached to a kqueue.
+//! A filter that is attached to a kqueue.
 
 use std::os::fd::RawFd;
 use std::ptr;
 
+use crate::abi::{EV_CLEAR, EV_EOF, EVFILT_READ, EVFILT_WRITE, NOTE_LOWAT, kevent};
 use crate::edges::Side;
-use crate::{EV_CLEAR, EV_EOF, EVFILT_READ, EVFILT_WRITE, NOTE_LOWAT, kevent};
 
-/// What a knote is found by in its kqueue: `knote_fdfind`.
+/// Identifies a knote in its kqueue (`knote_fdfind`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
     pub(crate) ident: usize,
@@ -14,12 +14,12 @@ pub(crate) struct Key {
 }
 
 impl Key {
-    pub(crate) fn of_file(fd: RawFd, side: Side) -> Self {
-        let filter = if side == Side::Read { EVFILT_READ } else { EVFILT_WRITE };
-        Key { ident: fd as usize, filter }
+    pub(crate) fn new(change: &kevent) -> Self {
+        Key { ident: change.ident, filter: change.filter }
     }
 
-    /// The fd and its side, for the filters that have one. Like `fp_lookup` it takes the low bits of the ident.
+    /// The descriptor and the side that the filter watches. `None` for EVFILT_USER. Uses the low bits of the ident, as
+    /// `fp_lookup` does.
     pub(crate) fn file(self) -> Option<(RawFd, Side)> {
         match self.filter {
             EVFILT_READ => Some((self.ident as RawFd, Side::Read)),
@@ -29,31 +29,32 @@ impl Key {
     }
 }
 
-/// `struct knote`: the fields bear the kernel's names, without `kn_`.
+/// `struct knote`. The fields have the kernel's names without `kn_`.
 #[derive(Debug)]
 pub(crate) struct Knote {
     pub(crate) key: Key,
-    /// As given when it was attached, for good: `kevent_register` does not touch them again. Filters add EV_EOF.
+    /// The flags of the change that attached it. `kevent_register` does not change them. Filters add EV_EOF.
     pub(crate) flags: u16,
     pub(crate) fflags: u32,
-    /// What the user gave last.
+    /// `fflags` of the last change.
     pub(crate) sfflags: u32,
+    /// `data` of the last change.
     pub(crate) sdata: isize,
     udata: usize,
-    /// EVFILT_USER has been triggered: `kn_hook32`.
+    /// Whether an EVFILT_USER has been triggered (`kn_hook32`).
     pub(crate) triggered: bool,
     /// `kn_status`: KN_ACTIVE, KN_DISABLED, KN_SUPPRESSED.
     pub(crate) active: bool,
     pub(crate) disabled: bool,
     pub(crate) suppressed: bool,
-    /// Its place in the queue, where it has one: KN_QUEUED.
+    /// Its place in the queue, if it is queued (KN_QUEUED).
     pub(crate) ticket: Option<u64>,
 }
 
 impl Knote {
-    pub(crate) fn new(key: Key, change: &kevent, disabled: bool) -> Self {
+    pub(crate) fn new(change: &kevent, disabled: bool) -> Self {
         Knote {
-            key,
+            key: Key::new(change),
             flags: change.flags,
             fflags: 0,
             sfflags: change.fflags,
@@ -75,17 +76,17 @@ impl Knote {
         self.flags & flag != 0
     }
 
-    /// `knote_low_watermark`
-    pub(crate) fn low_watermark(&self, default: isize) -> isize {
-        if self.sfflags & NOTE_LOWAT != 0 { self.sdata.max(default) } else { default }
+    /// The low-water mark of the last change, if that change had one.
+    pub(crate) fn low_watermark(&self) -> Option<isize> {
+        (self.sfflags & NOTE_LOWAT != 0).then_some(self.sdata)
     }
 
-    pub(crate) fn end(&mut self, error: u32) {
+    pub(crate) fn set_eof(&mut self, error: u32) {
         self.flags |= EV_EOF;
         self.fflags = error;
     }
 
-    /// `knote_fill_kevent`: the event has all the flags that the knote was attached with.
+    /// `knote_fill_kevent`: the event has the flags of the change that attached the knote.
     pub(crate) fn event(&mut self, data: isize) -> kevent {
         let event = kevent {
             ident: self.key.ident,

@@ -1,25 +1,25 @@
-//! A kqueue: its knotes, and the queue of those that are active.
+//! A kqueue: its knotes, and the queue of the active ones.
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::control::Controls;
+use crate::controls::Controls;
 use crate::knote::{Key, Knote};
 
 pub(crate) struct Kqueue {
-    /// Tells it from others that had or will have its number.
+    /// Tells the kqueue from others that had or will have its number.
     pub(crate) id: u64,
     pub(crate) knotes: HashMap<Key, Knote>,
-    /// Places in the queue, some of them given up: a place is held while its knote has its ticket.
+    /// Places in the queue. A place is taken while its knote has the ticket, and abandoned after that.
     queue: VecDeque<(u64, Key)>,
     tickets: u64,
-    /// How many places are held: `kq_count`.
+    /// How many places are taken (`kq_count`).
     count: usize,
-    /// What the scan at hand has looked at: `kqf_suppressed`.
+    /// The knotes that the current scan has processed (`kqf_suppressed`).
     suppressed: Vec<Key>,
-    /// How deep kqueues nest in it: `kq_level`.
+    /// How deep kqueues nest in it (`kq_level`).
     pub(crate) level: u16,
-    /// Whether its fd is readable.
-    pub(crate) lit: bool,
+    /// Whether its descriptor is readable for poll(2).
+    pub(crate) is_readable: bool,
     pub(crate) controls: Controls,
 }
 
@@ -33,7 +33,7 @@ impl Kqueue {
             count: 0,
             suppressed: Vec::new(),
             level: 0,
-            lit: false,
+            is_readable: false,
             controls: Controls::new(),
         }
     }
@@ -42,20 +42,25 @@ impl Kqueue {
         self.count
     }
 
+    /// The queued knotes, in no particular order.
+    pub(crate) fn queued(&self) -> Vec<Key> {
+        self.knotes.values().filter(|knote| knote.ticket.is_some()).map(|knote| knote.key).collect()
+    }
+
     pub(crate) fn insert(&mut self, knote: Knote) {
         self.knotes.insert(knote.key, knote);
-        // A trigger may come from a signal handler, which must not allocate: there is always room for every
-        // knote, and as much again for places given up.
+        // A signal handler may trigger an event and must not allocate. So the queue always has room for every knote,
+        // and for as many abandoned places.
         let room = 2 * self.knotes.len();
         self.queue.reserve(room.saturating_sub(self.queue.len()));
     }
 
-    pub(crate) fn remove(&mut self, key: Key) -> Option<Knote> {
+    pub(crate) fn remove(&mut self, key: Key) {
         self.dequeue(key);
-        self.knotes.remove(&key)
+        self.knotes.remove(&key);
     }
 
-    /// `knote_enqueue`. True where the queue was empty: `kqfile_wakeup` is due.
+    /// `knote_enqueue`. Returns true if the queue was empty, which calls for `kqfile_wakeup`.
     #[must_use]
     pub(crate) fn enqueue(&mut self, key: Key) -> bool {
         let Some(knote) = self.knotes.get_mut(&key) else { return false };
@@ -66,7 +71,7 @@ impl Kqueue {
         knote.ticket = Some(self.tickets);
         if self.queue.len() == self.queue.capacity() {
             let knotes = &self.knotes;
-            self.queue.retain(|(ticket, key)| holds(knotes, *ticket, *key));
+            self.queue.retain(|(ticket, key)| is_taken(knotes, *ticket, *key));
         }
         self.queue.push_back((self.tickets, key));
         self.count += 1;
@@ -82,7 +87,7 @@ impl Kqueue {
         }
     }
 
-    /// `knote_activate`. True where the queue was empty.
+    /// `knote_activate`. Returns true if the queue was empty.
     #[must_use]
     pub(crate) fn activate(&mut self, key: Key) -> bool {
         if let Some(knote) = self.knotes.get_mut(&key) {
@@ -93,7 +98,7 @@ impl Kqueue {
 
     pub(crate) fn first(&mut self) -> Option<Key> {
         while let Some((ticket, key)) = self.queue.front() {
-            if holds(&self.knotes, *ticket, *key) {
+            if is_taken(&self.knotes, *ticket, *key) {
                 return Some(*key);
             }
             self.queue.pop_front();
@@ -101,7 +106,7 @@ impl Kqueue {
         None
     }
 
-    /// `knote_suppress`: no event comes twice in one call.
+    /// `knote_suppress`: one call returns at most one event of a knote.
     pub(crate) fn suppress(&mut self, key: Key) {
         self.dequeue(key);
         if let Some(knote) = self.knotes.get_mut(&key) {
@@ -111,23 +116,23 @@ impl Kqueue {
         }
     }
 
-    /// `kqfile_end_processing`: what is active still goes to the end of the queue. True where that was empty.
+    /// `kqfile_end_processing`: active knotes go to the end of the queue. Returns true if the queue was empty.
     #[must_use]
     pub(crate) fn unsuppress(&mut self) -> bool {
-        let suppressed = std::mem::take(&mut self.suppressed);
-        let mut woke = false;
-        for key in &suppressed {
-            if let Some(knote) = self.knotes.get_mut(key) {
+        let mut suppressed = std::mem::take(&mut self.suppressed);
+        let mut was_empty = false;
+        for key in suppressed.drain(..) {
+            if let Some(knote) = self.knotes.get_mut(&key) {
                 knote.suppressed = false;
-                woke |= self.enqueue(*key);
+                was_empty |= self.enqueue(key);
             }
         }
+        // Keeps the allocation.
         self.suppressed = suppressed;
-        self.suppressed.clear();
-        woke
+        was_empty
     }
 }
 
-fn holds(knotes: &HashMap<Key, Knote>, ticket: u64, key: Key) -> bool {
+fn is_taken(knotes: &HashMap<Key, Knote>, ticket: u64, key: Key) -> bool {
     knotes.get(&key).is_some_and(|knote| knote.ticket == Some(ticket))
 }

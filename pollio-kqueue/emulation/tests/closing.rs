@@ -1,12 +1,11 @@
-//! Closed and reused fds, of files and of kqueues: `knote_fdclose`, `kqueue_dealloc`.
-#![cfg(target_os = "linux")]
+//! Closed and reused descriptors of files and kqueues: `knote_fdclose`, `kqueue_dealloc`.
+#![cfg(all(target_os = "linux", target_pointer_width = "64"))]
 
 mod common;
 
 use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
 
 use common::*;
 use pollio_kqueue_emulation::*;
@@ -14,7 +13,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::dup2;
 
-/// An end with a byte to read, and its peer.
+/// A socket with a byte to read, and its peer.
 fn ready() -> (UnixStream, UnixStream) {
     let (here, mut there) = UnixStream::pair().unwrap();
     there.write_all(b"x").unwrap();
@@ -22,8 +21,7 @@ fn ready() -> (UnixStream, UnixStream) {
 }
 
 #[test]
-#[cfg_attr(pollio_libkqueue, ignore = "libkqueue does not notice closed fds")]
-fn a_close_drops_the_filters() {
+fn closing_a_descriptor_deletes_its_filters() {
     let (kq, (here, _there)) = (Kq::new(), ready());
     let changes = [add(&here, EVFILT_READ), add(&here, EVFILT_WRITE)];
     kq.change(&changes).unwrap();
@@ -37,24 +35,22 @@ fn a_close_drops_the_filters() {
 }
 
 #[test]
-#[cfg_attr(pollio_libkqueue, ignore = "libkqueue does not notice closed fds")]
-fn a_close_drops_the_filters_though_a_dup_lives() {
+fn closing_a_descriptor_deletes_its_filters_even_if_a_duplicate_is_open() {
     let (kq, (here, mut there)) = (Kq::new(), ready());
     kq.change(&[add(&here, EVFILT_READ)]).unwrap();
     let dup = here.try_clone().unwrap();
     let delete = on(&here, EVFILT_READ, EV_DELETE);
     drop(here);
     there.write_all(b"x").unwrap();
-    assert!(kq.wait(1, Some(Duration::from_millis(10))).is_empty());
+    assert!(kq.wait(1, Some(MOMENT)).is_empty());
     fails(kq.change(&[delete]), ENOENT);
     kq.change(&[add(&dup, EVFILT_READ)]).unwrap();
     assert_eq!(kq.event().data, 2);
 }
 
-/// Of each kind of file: what tells one from another differs.
+/// With each type of file, because the emulation recognises a file in different ways.
 #[test]
-#[cfg_attr(pollio_libkqueue, ignore = "libkqueue does not notice closed fds")]
-fn a_reused_number_has_none_of_the_filters_before() {
+fn a_reused_number_has_no_filters_of_the_closed_file() {
     let files: [fn() -> OwnedFd; 5] = [
         || ready().0.into(),
         || pipe().0.into(),
@@ -81,7 +77,6 @@ fn a_reused_number_has_none_of_the_filters_before() {
 }
 
 #[test]
-#[cfg_attr(pollio_libkqueue, ignore = "libkqueue does not notice closed fds")]
 fn a_reused_number_can_be_added() {
     let (kq, (mut here, _there)) = (Kq::new(), ready());
     kq.change(&[with_udata(on(&here, EVFILT_READ, EV_ADD | EV_DISPATCH), 1)]).unwrap();
@@ -97,8 +92,7 @@ fn a_reused_number_can_be_added() {
 }
 
 #[test]
-#[cfg_attr(pollio_libkqueue, ignore = "libkqueue does not notice closed fds")]
-fn a_number_that_gets_its_file_back_can_be_added() {
+fn a_number_can_be_added_again_after_it_got_its_file_back() {
     let (kq, (here, mut there)) = (Kq::new(), ready());
     kq.change(&[on(&here, EVFILT_READ, EV_ADD | EV_CLEAR)]).unwrap();
     let dup = OwnedFd::from(here.try_clone().unwrap());
@@ -117,7 +111,7 @@ fn a_number_that_gets_its_file_back_can_be_added() {
 }
 
 #[test]
-fn a_closed_file_leaves_the_queue_to_the_others() {
+fn an_event_of_a_closed_file_takes_no_place_in_a_batch() {
     let (kq, (a, _peer_a), (b, _peer_b)) = (Kq::new(), ready(), ready());
     kq.change(&[add(&a, EVFILT_READ), add(&b, EVFILT_READ)]).unwrap();
     drop(a);
@@ -125,8 +119,7 @@ fn a_closed_file_leaves_the_queue_to_the_others() {
 }
 
 #[test]
-#[cfg_attr(pollio_libkqueue, ignore = "libkqueue does not notice closed fds")]
-fn an_fd_may_be_in_several_kqueues() {
+fn a_descriptor_can_be_in_several_kqueues() {
     let (here, mut there) = UnixStream::pair().unwrap();
     let kqs = [Kq::new(), Kq::new(), Kq::new()];
     for kq in &kqs {
@@ -152,13 +145,13 @@ fn an_fd_may_be_in_several_kqueues() {
 }
 
 #[test]
-fn a_kqueue_that_is_closed_is_ebadf_and_its_number_starts_afresh() {
+fn a_reused_kqueue_number_has_no_filters_of_the_closed_kqueue() {
     let (here, _there) = ready();
     let kq = Kq::new();
     let number = kq.as_raw_fd();
     kq.change(&[add(&here, EVFILT_READ), user(1)]).unwrap();
     drop(kq);
-    // Others may get the number meanwhile: then it is a kqueue, or not.
+    // Another test may get the number first.
     let new: Vec<_> = (0..50).map(|_| Kq::new()).collect();
     for kq in new.iter().filter(|kq| kq.as_raw_fd() == number) {
         kq.silent();
@@ -168,7 +161,7 @@ fn a_kqueue_that_is_closed_is_ebadf_and_its_number_starts_afresh() {
 }
 
 #[test]
-fn a_file_on_a_kqueues_number_is_no_kqueue_and_left_alone() {
+fn a_file_that_gets_a_kqueues_number_is_left_alone() {
     let (mut socket, mut peer) = UnixStream::pair().unwrap();
     let (watched, mut there) = UnixStream::pair().unwrap();
     let kq = Kq::new();

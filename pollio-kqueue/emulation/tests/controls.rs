@@ -1,6 +1,5 @@
-//! What a test can make a kqueue do.
-// only the emulation can be told to fail.
-#![cfg(all(target_os = "linux", not(pollio_libkqueue)))]
+//! The faults that tests can inject.
+#![cfg(all(target_os = "linux", target_pointer_width = "64"))]
 
 mod common;
 
@@ -31,7 +30,7 @@ fn the_nth_call_fails_and_does_nothing() {
 }
 
 #[test]
-fn the_change_that_is_found_fails_once() {
+fn the_selected_change_fails_once() {
     let (kq, (here, _there)) = (Kq::new(), UnixStream::pair().unwrap());
     control::fail_change(kq.as_raw_fd(), ENOMEM, |change| {
         change.filter == EVFILT_WRITE && change.flags & EV_ADD != 0
@@ -43,7 +42,7 @@ fn the_change_that_is_found_fails_once() {
 }
 
 #[test]
-fn a_change_can_fail_and_be_made_all_the_same() {
+fn a_change_can_fail_although_it_is_made() {
     let (kq, (reader, writer)) = (Kq::new(), pipe());
     drop(reader);
     control::fail_change_but_make_it(kq.as_raw_fd(), EPIPE, |_| true);
@@ -52,12 +51,12 @@ fn a_change_can_fail_and_be_made_all_the_same() {
 }
 
 #[test]
-fn waits_that_would_block_are_interrupted() {
+fn waits_that_would_sleep_are_interrupted() {
     let kq = triggered(1);
     control::interrupt(kq.as_raw_fd(), 2);
     kq.event();
     for _ in 0..2 {
-        fails(kq.try_wait(1, Some(Duration::from_secs(5))), EINTR);
+        fails(kq.try_wait(1, Some(LONG)), EINTR);
     }
     assert!(kq.wait(1, Some(Duration::from_millis(1))).is_empty());
 }
@@ -81,13 +80,13 @@ fn an_event_can_be_added() {
     assert_eq!((events[0].filter, events[0].flags), (-18, 0x1234));
     assert_eq!(events[0].udata.addr(), usize::MAX);
     assert_eq!(idents(&kq.batch(2)), [1]);
-    // It ends a wait by itself.
+    // The added event alone ends a wait.
     control::add_event(kq.as_raw_fd(), odd);
     assert_eq!(idents(&kq.wait(2, None)), [5]);
 }
 
 #[test]
-fn a_batch_can_be_cut_short_once() {
+fn one_batch_can_be_limited() {
     let kq = triggered(3);
     control::limit_batch(kq.as_raw_fd(), 1);
     assert_eq!(idents(&kq.batch(3)), [0]);
@@ -115,6 +114,6 @@ fn calls_and_changes_are_counted() {
 
 #[test]
 #[should_panic(expected = "the fd of a kqueue")]
-fn what_is_no_kqueue_has_no_controls() {
+fn only_kqueues_have_controls() {
     control::calls(-1);
 }

@@ -1,5 +1,5 @@
-//! Handing out events: `knote_process` and `kqueue_process`.
-#![cfg(target_os = "linux")]
+//! Returning events: `knote_process` and `kqueue_process`.
+#![cfg(all(target_os = "linux", target_pointer_width = "64"))]
 
 mod common;
 
@@ -10,7 +10,7 @@ use std::os::unix::net::UnixStream;
 use common::*;
 use pollio_kqueue_emulation::*;
 
-/// Ends with a byte to read each, and their peers.
+/// Sockets with a byte to read, and their peers.
 fn ready(n: usize) -> Vec<(UnixStream, UnixStream)> {
     let ready = |_| {
         let (here, mut there) = UnixStream::pair().unwrap();
@@ -21,7 +21,7 @@ fn ready(n: usize) -> Vec<(UnixStream, UnixStream)> {
 }
 
 #[test]
-fn a_level_is_reported_until_it_is_drained() {
+fn a_level_triggered_filter_is_reported_until_the_file_is_drained() {
     let (kq, pairs) = (Kq::new(), ready(1));
     kq.change(&[add(&pairs[0].0, EVFILT_READ)]).unwrap();
     for _ in 0..3 {
@@ -34,7 +34,7 @@ fn a_level_is_reported_until_it_is_drained() {
 }
 
 #[test]
-fn an_edge_is_reported_once_and_again_when_more_arrives() {
+fn an_edge_is_reported_once_for_each_arrival() {
     let (kq, pairs) = (Kq::new(), ready(1));
     kq.change(&[on(&pairs[0].0, EVFILT_READ, EV_ADD | EV_CLEAR)]).unwrap();
     for data in 1..4 {
@@ -45,7 +45,7 @@ fn an_edge_is_reported_once_and_again_when_more_arrives() {
 }
 
 #[test]
-fn an_edge_that_was_drained_before_the_wait_is_silent() {
+fn an_edge_is_not_reported_if_the_file_was_drained_before_the_wait() {
     let (kq, pairs) = (Kq::new(), ready(1));
     kq.change(&[on(&pairs[0].0, EVFILT_READ, EV_ADD | EV_CLEAR)]).unwrap();
     take(&pairs[0].0, 1);
@@ -55,12 +55,10 @@ fn an_edge_that_was_drained_before_the_wait_is_silent() {
 }
 
 #[test]
-#[cfg_attr(pollio_libkqueue, ignore = "libkqueue edges of both sides come together")]
-fn an_edge_of_one_side_is_none_of_the_other() {
+fn an_edge_of_one_side_of_a_socket_is_not_one_of_the_other() {
     let (kq, pairs) = (Kq::new(), ready(1));
     let (here, mut there) = (&pairs[0].0, &pairs[0].1);
-    let edge = |filter| on(here, filter, EV_ADD | EV_CLEAR);
-    kq.change(&[edge(EVFILT_READ), edge(EVFILT_WRITE)]).unwrap();
+    kq.change(&[edge(here, EVFILT_READ), edge(here, EVFILT_WRITE)]).unwrap();
     assert_eq!(kq.events().len(), 2);
     there.write_all(b"x").unwrap();
     assert_eq!(kq.event().filter, EVFILT_READ);
@@ -68,7 +66,7 @@ fn an_edge_of_one_side_is_none_of_the_other() {
 }
 
 #[test]
-fn a_oneshot_is_gone_when_it_is_reported() {
+fn a_oneshot_is_deleted_by_its_event() {
     let (kq, pairs) = (Kq::new(), ready(1));
     kq.change(&[on(&pairs[0].0, EVFILT_READ, EV_ADD | EV_ONESHOT)]).unwrap();
     kq.event();
@@ -77,7 +75,7 @@ fn a_oneshot_is_gone_when_it_is_reported() {
 }
 
 #[test]
-fn a_dispatched_filter_is_disabled_when_it_is_reported() {
+fn a_dispatch_filter_is_disabled_by_its_event() {
     let (kq, pairs) = (Kq::new(), ready(1));
     kq.change(&[on(&pairs[0].0, EVFILT_READ, EV_ADD | EV_DISPATCH)]).unwrap();
     for _ in 0..3 {
@@ -91,7 +89,7 @@ fn a_dispatched_filter_is_disabled_when_it_is_reported() {
 }
 
 #[test]
-fn dispatch_disables_the_one_filter_only() {
+fn an_event_disables_only_its_own_filter() {
     let (kq, pairs) = (Kq::new(), ready(1));
     let dispatch = |filter| on(&pairs[0].0, filter, EV_ADD | EV_DISPATCH);
     kq.change(&[dispatch(EVFILT_READ), dispatch(EVFILT_WRITE)]).unwrap();
@@ -101,7 +99,7 @@ fn dispatch_disables_the_one_filter_only() {
 }
 
 #[test]
-fn a_filter_comes_once_in_a_call_though_it_is_ready_still() {
+fn a_call_returns_a_filter_once_even_if_it_is_still_ready() {
     let (kq, pairs) = (Kq::new(), ready(3));
     for (here, _) in &pairs {
         kq.change(&[add(here, EVFILT_READ)]).unwrap();
@@ -123,24 +121,23 @@ fn small_batches_rotate() {
 }
 
 #[test]
-#[cfg_attr(pollio_libkqueue, ignore = "libkqueue has an order of its own")]
 fn events_come_in_the_order_in_which_they_were_queued() {
     let (kq, pairs) = (Kq::new(), ready(2));
     let [a, b] = [&pairs[0].0, &pairs[1].0];
-    // Two events of one fd, and not side by side.
+    // Two events of one descriptor, which are not adjacent.
     kq.change(&[add(a, EVFILT_READ), add(b, EVFILT_READ), add(a, EVFILT_WRITE)]).unwrap();
     let order = [a, b, a].map(|fd| fd.as_raw_fd() as usize);
     assert_eq!(idents(&kq.events()), order);
-    // A touch of what is queued leaves its place.
+    // Touching a queued filter keeps its place.
     kq.change(&[add(a, EVFILT_READ)]).unwrap();
     assert_eq!(idents(&kq.events()), order);
-    // Disabled and enabled, it goes to the end.
+    // Disabling and enabling moves it to the end.
     kq.change(&[on(a, EVFILT_READ, EV_DISABLE), on(a, EVFILT_READ, EV_ENABLE)]).unwrap();
     assert_eq!(idents(&kq.batch(1)), [order[1]]);
 }
 
 #[test]
-fn many_switches_without_a_wait_leave_one_event() {
+fn many_changes_without_a_wait_leave_one_event() {
     let (kq, pairs) = (Kq::new(), ready(1));
     let here = &pairs[0].0;
     kq.change(&[add(here, EVFILT_READ)]).unwrap();

@@ -1,6 +1,5 @@
-//! Kqueues in kqueues, and in poll(2) and epoll: `kqueue_kqfilter`, `filt_kqueue`, `kqueue_select`.
-// libkqueue's fd is not the queue itself.
-#![cfg(all(target_os = "linux", not(pollio_libkqueue)))]
+//! Kqueues in kqueues, in poll(2) and in epoll: `kqueue_kqfilter`, `filt_kqueue`, `kqueue_select`.
+#![cfg(all(target_os = "linux", target_pointer_width = "64"))]
 
 mod common;
 
@@ -8,17 +7,14 @@ use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::thread;
-use std::time::Duration;
 
 use common::*;
 use pollio_kqueue_emulation::*;
 use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 
-const WHILE: Duration = Duration::from_millis(20);
-
 #[test]
-fn a_kqueue_is_readable_in_another_while_events_wait_in_it() {
+fn a_kqueue_is_readable_in_another_while_it_has_events() {
     let (outer, inner) = (Kq::new(), Kq::new());
     inner.change(&[user(1), user(2)]).unwrap();
     outer.change(&[add(&inner, EVFILT_READ)]).unwrap();
@@ -34,7 +30,7 @@ fn a_kqueue_is_readable_in_another_while_events_wait_in_it() {
 }
 
 #[test]
-fn an_edge_of_a_kqueue_fires_when_it_is_no_longer_empty() {
+fn a_kqueue_has_an_edge_when_it_gets_its_first_event() {
     let (outer, inner) = (Kq::new(), Kq::new());
     inner.change(&[user(1), user(2)]).unwrap();
     outer.change(&[on(&inner, EVFILT_READ, EV_ADD | EV_CLEAR)]).unwrap();
@@ -48,7 +44,7 @@ fn an_edge_of_a_kqueue_fires_when_it_is_no_longer_empty() {
 }
 
 #[test]
-fn a_wait_ends_for_a_file_two_kqueues_down() {
+fn a_file_two_kqueues_down_ends_a_wait() {
     let [outer, middle, inner] = [Kq::new(), Kq::new(), Kq::new()];
     let (here, mut there) = UnixStream::pair().unwrap();
     middle.change(&[add(&inner, EVFILT_READ)]).unwrap();
@@ -56,12 +52,44 @@ fn a_wait_ends_for_a_file_two_kqueues_down() {
     inner.change(&[add(&here, EVFILT_READ)]).unwrap();
     thread::scope(|scope| {
         let waiter = scope.spawn(|| idents(&outer.wait(1, None)));
-        thread::sleep(WHILE);
+        thread::sleep(MOMENT);
         there.write_all(b"x").unwrap();
         assert_eq!(waiter.join().unwrap(), [middle.as_raw_fd() as usize]);
     });
     assert_eq!(middle.event().ident, inner.as_raw_fd() as usize);
     assert_eq!(inner.event().ident, here.as_raw_fd() as usize);
+}
+
+/// `knote_fdclose` takes a closed file's event out of its kqueue. `filt_kqprocess` of the outer kqueue sees that.
+#[test]
+fn an_event_of_a_closed_file_is_not_reported_by_an_outer_kqueue() {
+    let (outer, inner) = (Kq::new(), Kq::new());
+    let (here, mut there) = UnixStream::pair().unwrap();
+    inner.change(&[add(&here, EVFILT_READ)]).unwrap();
+    outer.change(&[add(&inner, EVFILT_READ)]).unwrap();
+    there.write_all(b"x").unwrap();
+    assert_eq!(outer.event().data, 1);
+    drop(here);
+    outer.silent();
+    assert!(!inner.is_readable());
+}
+
+/// The outer kqueue's knote stays queued until `kqueue_process` evaluates it. A kqueue around the outer one counts it.
+#[test]
+fn an_event_of_a_closed_file_is_counted_in_an_outer_kqueue_until_a_scan() {
+    let [outermost, outer, inner] = [Kq::new(), Kq::new(), Kq::new()];
+    let (here, mut there) = UnixStream::pair().unwrap();
+    inner.change(&[add(&here, EVFILT_READ)]).unwrap();
+    outer.change(&[add(&inner, EVFILT_READ)]).unwrap();
+    outermost.change(&[add(&outer, EVFILT_READ)]).unwrap();
+    there.write_all(b"x").unwrap();
+    assert_eq!(outermost.event().data, 1);
+    drop(here);
+    assert_eq!(outermost.event().data, 1);
+    assert!(outer.is_readable());
+    outer.silent();
+    outermost.silent();
+    assert!(!outer.is_readable());
 }
 
 #[test]
@@ -78,7 +106,7 @@ fn a_kqueue_in_itself_and_a_cycle_are_einval() {
 }
 
 #[test]
-fn a_kqueue_is_not_watched_for_writing() {
+fn watching_a_kqueue_for_writing_is_einval() {
     let (outer, inner) = (Kq::new(), Kq::new());
     fails(outer.change(&[add(&inner, EVFILT_WRITE)]), EINVAL);
     outer.change(&[add(&inner, EVFILT_READ)]).unwrap();
@@ -87,7 +115,7 @@ fn a_kqueue_is_not_watched_for_writing() {
 #[test]
 fn kqueues_nest_ten_deep() {
     let kqs: Vec<_> = (0..12).map(|_| Kq::new()).collect();
-    // From the inside, so that the levels add up: 1 for the innermost, then 2 and so on.
+    // Starts with the innermost, so that the levels are 1, 2 and so on.
     let mut nested = 1;
     for pair in kqs.windows(2) {
         match pair[1].change(&[add(&pair[0], EVFILT_READ)]) {
@@ -104,7 +132,7 @@ fn kqueues_nest_ten_deep() {
 }
 
 #[test]
-fn poll_ends_when_an_event_comes_and_not_before() {
+fn an_event_ends_a_poll() {
     let kq = Kq::new();
     let (here, mut there) = UnixStream::pair().unwrap();
     kq.change(&[add(&here, EVFILT_READ)]).unwrap();
@@ -114,19 +142,19 @@ fn poll_ends_when_an_event_comes_and_not_before() {
             let mut fds = [PollFd::new(&kq, PollFlags::IN)];
             poll(&mut fds, None).unwrap()
         });
-        thread::sleep(WHILE);
+        thread::sleep(MOMENT);
         there.write_all(b"x").unwrap();
         assert_eq!(poller.join().unwrap(), 1);
     });
     assert!(kq.is_readable());
     take(&here, 1);
-    // Whether it is ready still is for the next scan to find out.
+    // The next scan finds out that the socket is no longer ready.
     kq.silent();
     assert!(!kq.is_readable());
 }
 
 #[test]
-fn an_epoll_tells_of_a_kqueue() {
+fn an_epoll_reports_a_kqueue() {
     let kq = Kq::new();
     kq.change(&[user(1)]).unwrap();
     let outer = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();

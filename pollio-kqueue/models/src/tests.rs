@@ -242,9 +242,9 @@ fn refuse_to_watch_writing(from: Interest, to: Interest) {
 
 #[test]
 fn a_refused_modify_keeps_the_old_registration() {
-    let froms = [Interest::READ, Interest::READ.edge(), Interest::READ.oneshot()];
+    let starts = [Interest::READ, Interest::READ.edge(), Interest::READ.oneshot()];
     let tos = [both(), both().edge(), both().oneshot(), Interest::WRITE, Interest::WRITE.oneshot()];
-    for from in froms {
+    for from in starts {
         for to in tos {
             check_random(move || refuse_to_watch_writing(from, to), SCHEDULES / 4);
         }

@@ -1,4 +1,4 @@
-//! Reading and writing watched at once: one event a registration.
+//! Both directions watched at once: one event per registration.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -7,12 +7,12 @@ use std::os::unix::net::UnixStream;
 
 use pollio_core::{EventKind, EventObject, Interest, Poller, Readiness};
 
-use crate::backend::{left_out, poller};
-use crate::fds::{drain_open, fill, unix_pair};
-use crate::verdicts::{next, only, silent};
+use crate::assertions::{assert_silent, next_events, only_event};
+use crate::backend::poller;
+use crate::fds::{drain_open, fill, replace, unix_pair};
+use crate::interests::both;
 use crate::{Backend, Kernel};
 
-const BOTH: fn() -> Interest = || Interest::READ | Interest::WRITE;
 const BITS: Readiness = Readiness::READABLE.union(Readiness::WRITABLE);
 
 fn client(stream: &UnixStream) -> EventObject {
@@ -23,7 +23,7 @@ fn send(mut stream: &UnixStream) {
     stream.write_all(b"x").unwrap();
 }
 
-/// A pair whose first end is readable and writable as asked.
+/// Creates a pair whose first end is readable, writable, both or neither.
 fn pair(readable: bool, writable: bool) -> (UnixStream, UnixStream) {
     let (here, there) = unix_pair();
     if readable {
@@ -35,29 +35,30 @@ fn pair(readable: bool, writable: bool) -> (UnixStream, UnixStream) {
     (here, there)
 }
 
-/// An fd that is readable and writable is one event with both bits, in each mode.
+/// A descriptor that is readable and writable is one event with both bits, in each mode.
 pub fn both_directions_are_one_event_with_both_bits<B: Backend>() {
-    for interest in [BOTH(), BOTH().edge(), BOTH().oneshot()] {
+    for interest in [both(), both().edge(), both().oneshot()] {
         let mut poller = poller::<B, EventKind>();
         let (here, _there) = pair(true, true);
         poller.add_with(client(&here), interest).unwrap();
-        let event = only(&mut poller);
+        let event = only_event(&mut poller);
         assert_eq!((event, event.readiness()), (client(&here), BITS), "{interest:?}");
     }
 }
 
-/// Where one direction alone is ready, the other's bit is not set.
-pub fn one_direction_is_one_bit<B: Backend>() {
+/// If one direction is ready, the other direction's bit is not set.
+pub fn one_ready_direction_sets_one_bit<B: Backend>() {
     for (readable, writable) in [(true, false), (false, true)] {
         let mut poller = poller::<B, EventKind>();
         let (here, _there) = pair(readable, writable);
-        poller.add_with(client(&here), BOTH()).unwrap();
-        let event = only(&mut poller);
+        poller.add_with(client(&here), both()).unwrap();
+        let event = only_event(&mut poller);
         assert_eq!((event.is_readable(), event.is_writable()), (readable, writable));
     }
 }
 
-/// Of many fds, ready in one direction or both or none, each comes once in a wait with just its bits.
+/// Of many descriptors, some ready in one direction and some in both, each comes once in a batch, with exactly
+/// its bits.
 pub fn no_registration_comes_twice_in_a_batch<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let mut pairs = Vec::new();
@@ -65,7 +66,7 @@ pub fn no_registration_comes_twice_in_a_batch<B: Backend>() {
     for index in 0..120 {
         let (readable, writable) = (index % 2 == 0, index % 3 == 0);
         let (here, there) = pair(readable, writable);
-        poller.add_with(client(&here), BOTH()).unwrap();
+        poller.add_with(client(&here), both()).unwrap();
         if readable || writable {
             expected.insert(here.as_raw_fd(), (readable, writable));
         }
@@ -76,17 +77,17 @@ pub fn no_registration_comes_twice_in_a_batch<B: Backend>() {
         poller.wait_into(&mut events, None).unwrap();
         let seen: HashMap<RawFd, (bool, bool)> =
             events.iter().map(|e| (e.fd, (e.is_readable(), e.is_writable()))).collect();
-        assert_eq!(seen.len(), events.len(), "one came twice: {events:?}");
+        assert_eq!(seen.len(), events.len(), "a registration came twice: {events:?}");
         assert_eq!(seen, expected);
     }
 }
 
-/// What one wait delivered has no part in the next: an fd that changes its bits and its neighbours from wait to
-/// wait has, each time, the bits of that time.
-pub fn a_wait_owes_nothing_to_the_one_before<B: Backend>() {
+/// Each wait reports the readiness of its own time, even if a descriptor's bits and its neighbours in the batch
+/// change from wait to wait.
+pub fn each_wait_reports_current_readiness<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let (here, there) = pair(false, false);
-    poller.add_with(client(&here), BOTH()).unwrap();
+    poller.add_with(client(&here), both()).unwrap();
     let crowd: Vec<_> = (0..8).map(|_| pair(true, true)).collect();
     let mut events = Vec::new();
     for round in 0..24usize {
@@ -95,7 +96,7 @@ pub fn a_wait_owes_nothing_to_the_one_before<B: Backend>() {
         }
         let beside = &crowd[..round % crowd.len()];
         for (stream, _) in beside {
-            poller.add_with(client(stream), BOTH()).unwrap();
+            poller.add_with(client(stream), both()).unwrap();
         }
         let (readable, writable) = (round % 2 == 0, round % 3 == 0);
         if readable {
@@ -116,42 +117,37 @@ pub fn a_wait_owes_nothing_to_the_one_before<B: Backend>() {
     }
 }
 
-/// Where a batch has room for one event, the direction that it had no room for comes with the next wait.
+/// If a batch has room for one kernel event, the other direction comes with the next wait.
 pub fn a_batch_of_one_delivers_the_other_bit_with_the_next_wait<B: Backend>() {
-    if left_out::<B>(&[Kernel::LibKqueue], "its ready filters take no turns") {
-        return;
-    }
     let mut poller: B::Poller<EventKind> = Poller::with_capacity(1).unwrap();
     let (here, _there) = pair(true, true);
-    poller.add_with(client(&here), BOTH()).unwrap();
+    poller.add_with(client(&here), both()).unwrap();
     for _ in 0..4 {
         let mut seen = Readiness::default();
         for _ in 0..2 {
-            seen |= only(&mut poller).readiness();
+            seen |= only_event(&mut poller).readiness();
         }
         assert_eq!(seen, BITS, "level");
     }
-    poller.modify(client(&here), BOTH().edge()).unwrap();
-    let mut seen = only(&mut poller).readiness();
+    poller.modify(client(&here), both().edge()).unwrap();
+    let mut seen = only_event(&mut poller).readiness();
     if seen != BITS {
-        let second = only(&mut poller).readiness();
-        assert_ne!(second, seen, "an edge is told of once");
+        let second = only_event(&mut poller).readiness();
+        assert_ne!(second, seen, "an edge is reported once");
         seen |= second;
     }
     assert_eq!(seen, BITS, "edge");
-    silent(&mut poller);
+    assert_silent(&mut poller);
 }
 
-/// With small batches every direction of every fd comes, level-triggered within a few waits, edge-triggered once.
+/// With small batches, every ready direction of every descriptor is reported: level-triggered within a few
+/// waits, edge-triggered once.
 pub fn small_batches_lose_no_direction<B: Backend>() {
-    if left_out::<B>(&[Kernel::LibKqueue], "its ready filters take no turns") {
-        return;
-    }
     for capacity in 1..=5 {
         for edge in [false, true] {
             let mut poller: B::Poller<EventKind> = Poller::with_capacity(capacity).unwrap();
             let pairs: Vec<_> = (0..6).map(|index| pair(index != 0, index != 1)).collect();
-            let interest = if edge { BOTH().edge() } else { BOTH() };
+            let interest = if edge { both().edge() } else { both() };
             for (here, _) in &pairs {
                 poller.add_with(client(here), interest).unwrap();
             }
@@ -161,7 +157,7 @@ pub fn small_batches_lose_no_direction<B: Backend>() {
                 assert!(events.len() <= capacity, "{events:?}");
                 for event in &events {
                     let twice = events.iter().filter(|other| other.fd == event.fd).count() > 1;
-                    assert!(!twice, "one came twice: {events:?}");
+                    assert!(!twice, "a registration came twice: {events:?}");
                     seen.entry(event.fd).or_default().push(event.readiness());
                 }
             }
@@ -175,20 +171,21 @@ pub fn small_batches_lose_no_direction<B: Backend>() {
                 };
                 assert_eq!(all, expected, "fd {index}, capacity {capacity}, edge {edge}");
                 if edge {
-                    let told: usize = bits.iter().map(|b| usize::from(*b == BITS) + 1).sum();
+                    let reported: usize = bits.iter().map(|b| usize::from(*b == BITS) + 1).sum();
                     let once = if expected == BITS { 2 } else { 1 };
-                    assert_eq!(told, once, "fd {index}, capacity {capacity}: {bits:?}");
+                    assert_eq!(reported, once, "fd {index}, capacity {capacity}: {bits:?}");
                 }
             }
             if edge {
-                silent(&mut poller);
+                assert_silent(&mut poller);
             }
         }
     }
 }
 
-/// Reading and then writing as two adds is refused, and the first stays as it was.
-pub fn the_second_direction_is_not_added_but_modified<B: Backend>() {
+/// A second `add`, for the other direction, fails and leaves the first registration unchanged. `modify` watches
+/// both directions.
+pub fn a_second_add_for_the_other_direction_fails<B: Backend>() {
     for (first, second) in [(Interest::READ, Interest::WRITE), (Interest::WRITE, Interest::READ)] {
         let mut poller = poller::<B, EventKind>();
         let (here, there) = pair(true, true);
@@ -197,71 +194,69 @@ pub fn the_second_direction_is_not_added_but_modified<B: Backend>() {
         let error = poller.add_with(other, second).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EEXIST));
         for _ in 0..2 {
-            let event = only(&mut poller);
+            let event = only_event(&mut poller);
             assert_eq!((event, event.generation()), (client(&here), 0));
             assert_eq!((event.is_readable(), event.is_writable()), (first.is_read(), first.is_write()));
         }
         poller.modify(other, first | second).unwrap();
-        let event = only(&mut poller);
+        let event = only_event(&mut poller);
         assert_eq!((event.generation(), event.readiness()), (9, BITS));
         drop(there);
     }
 }
 
-/// Narrowed from both directions to one, the other is not reported any more; widened, it is again.
-pub fn a_direction_that_is_taken_away_is_silent<B: Backend>() {
-    if left_out::<B>(&[Kernel::LibKqueue], "its changes fail with EAGAIN at times") {
-        return;
-    }
+/// A direction that `modify` removes is not reported. A direction that `modify` adds again is reported.
+pub fn a_direction_that_is_no_longer_watched_is_silent<B: Backend>() {
     for mode in [|interest: Interest| interest, Interest::edge, Interest::oneshot] {
         let mut poller = poller::<B, EventKind>();
         let (here, there) = pair(false, true);
-        poller.add_with(client(&here), mode(BOTH())).unwrap();
-        assert!(only(&mut poller).is_writable());
+        poller.add_with(client(&here), mode(both())).unwrap();
+        assert!(only_event(&mut poller).is_writable());
         poller.modify(client(&here), mode(Interest::READ)).unwrap();
-        silent(&mut poller);
+        assert_silent(&mut poller);
         send(&there);
-        let event = only(&mut poller);
+        let event = only_event(&mut poller);
         assert!(event.is_readable() && !event.is_writable(), "{event:?}");
 
-        poller.modify(client(&here), mode(BOTH())).unwrap();
-        assert_eq!(only(&mut poller).readiness(), BITS);
+        poller.modify(client(&here), mode(both())).unwrap();
+        assert_eq!(only_event(&mut poller).readiness(), BITS);
 
         poller.modify(client(&here), mode(Interest::WRITE)).unwrap();
-        let event = only(&mut poller);
+        let event = only_event(&mut poller);
         assert!(event.is_writable() && !event.is_readable(), "{event:?}");
         fill(&here);
         send(&there);
-        silent(&mut poller);
+        assert_silent(&mut poller);
 
         poller.modify(client(&here), mode(Interest::READ)).unwrap();
-        assert!(only(&mut poller).is_readable());
+        assert!(only_event(&mut poller).is_readable());
     }
 }
 
-/// `modify` gives both directions the new word: never one event with the old and one with the new.
-pub fn both_directions_take_a_new_word_together<B: Backend>() {
+/// `modify` gives both directions the new kind and generation at once. No wait returns one event with the old
+/// and one with the new ones.
+pub fn modify_changes_the_generation_of_both_directions_together<B: Backend>() {
     for mode in [|interest: Interest| interest, Interest::edge, Interest::oneshot] {
         let mut poller = poller::<B, EventKind>();
         let (here, _there) = pair(true, true);
-        poller.add_with(client(&here), mode(BOTH())).unwrap();
+        poller.add_with(client(&here), mode(both())).unwrap();
         for generation in 1..5 {
             let server = EventObject::server(here.as_raw_fd()).with_generation(generation);
-            poller.modify(server, mode(BOTH())).unwrap();
-            let event = only(&mut poller);
+            poller.modify(server, mode(both())).unwrap();
+            let event = only_event(&mut poller);
             assert_eq!((event, event.readiness()), (server, BITS));
         }
     }
 }
 
-/// An fd and its dup are two registrations and two events, each with both bits.
+/// A descriptor and its duplicate are two registrations, so they give two events, each with both bits.
 pub fn an_fd_and_its_dup_are_two_events<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let (here, _there) = pair(true, true);
     let twin = here.try_clone().unwrap();
-    poller.add_with(client(&here), BOTH()).unwrap();
-    poller.add_with(client(&twin), BOTH()).unwrap();
-    let mut events = next(&mut poller);
+    poller.add_with(client(&here), both()).unwrap();
+    poller.add_with(client(&twin), both()).unwrap();
+    let mut events = next_events(&mut poller);
     events.sort_by_key(|event| event.fd);
     let mut expected = [client(&here), client(&twin)];
     expected.sort_by_key(|event| event.fd);
@@ -269,26 +264,22 @@ pub fn an_fd_and_its_dup_are_two_events<B: Backend>() {
     assert!(events.iter().all(|event| event.readiness() == BITS), "{events:?}");
 }
 
-/// A ghost and the new owner of its number are two registrations, told apart by their generations: never one
-/// event made of two words. On a kqueue there is no ghost.
+/// Linux: a ghost and the new owner of its number are two registrations, so they give two events. Their
+/// generations tell them apart. macOS has no ghosts.
 pub fn a_ghost_is_not_merged_with_its_numbers_new_owner<B: Backend>() {
-    if crate::backend::left_out::<B>(&[Kernel::LibKqueue], "it does not notice closed fds") {
-        return;
-    }
     let mut poller = poller::<B, EventKind>();
     let (here, _there) = pair(true, true);
     let number = here.as_raw_fd();
     let (other, _other_peer) = pair(true, false);
     let ghost = EventObject::client(number).with_generation(1);
-    poller.add_with(ghost, BOTH()).unwrap();
+    poller.add_with(ghost, both()).unwrap();
     let keeps_it_alive = here.try_clone().unwrap();
-    // The number changes hands without being free in between, so that no other thread can take it.
     let mut here = std::os::fd::OwnedFd::from(here);
-    rustix::io::dup2(&other, &mut here).unwrap();
+    replace(&mut here, &other);
     let owner = EventObject::client(number).with_generation(2);
-    poller.add_with(owner, BOTH()).unwrap();
+    poller.add_with(owner, both()).unwrap();
 
-    let mut events = next(&mut poller);
+    let mut events = next_events(&mut poller);
     events.sort_by_key(|event| event.generation());
     let seen: Vec<_> = events.iter().map(|event| (*event, event.readiness())).collect();
     let owner = (owner, Readiness::READABLE);

@@ -1,4 +1,4 @@
-//! More ready than a batch has room for: the rest comes later, and nobody starves.
+//! More ready descriptors than a batch has room for: later waits return the others, and none starves.
 
 use std::collections::{HashMap, HashSet};
 use std::io::Write;
@@ -7,21 +7,20 @@ use std::os::unix::net::UnixStream;
 
 use pollio_core::{EventKind, EventObject, Interest, Poller};
 
-use crate::backend::left_out;
+use crate::Backend;
+use crate::assertions::{assert_silent, next_events};
 use crate::fds::{drain_open, unix_pair};
-use crate::verdicts::{next, silent};
-use crate::{Backend, Kernel};
 
-/// `count` pairs; the first `ready` of them with something to read.
+/// Creates `count` pairs. The first `ready` of them have data to read.
 fn pairs(count: usize, ready: usize) -> Vec<(UnixStream, UnixStream)> {
     let pairs: Vec<_> = (0..count).map(|_| unix_pair()).collect();
     for (_, there) in &pairs[..ready] {
-        ring(there);
+        send(there);
     }
     pairs
 }
 
-fn ring(mut there: &UnixStream) {
+fn send(mut there: &UnixStream) {
     there.write_all(b"x").unwrap();
 }
 
@@ -37,24 +36,25 @@ fn watching<B: Backend>(
     poller
 }
 
-/// More are ready than a batch holds: the rest comes with later waits, edge-triggered each just once.
-pub fn what_a_batch_has_no_room_for_comes_later<B: Backend>() {
+/// If more descriptors are ready than a batch has room for, later waits return the others. An edge and a
+/// oneshot come once.
+pub fn events_without_room_in_a_batch_come_later<B: Backend>() {
     let pairs = pairs(100, 100);
     for interest in [Interest::READ.edge(), Interest::READ.oneshot()] {
         let mut poller = watching::<B>(7, &pairs, interest);
         let mut seen = HashSet::new();
         while seen.len() < pairs.len() {
-            let events = next(&mut poller);
+            let events = next_events(&mut poller);
             assert_eq!(events.len(), 7.min(pairs.len() - seen.len()));
             for event in events {
-                assert!(seen.insert(event.fd), "told of twice: {event:?}");
+                assert!(seen.insert(event.fd), "reported twice: {event:?}");
             }
         }
-        silent(&mut poller);
+        assert_silent(&mut poller);
     }
 }
 
-/// Level-triggered and never drained, the ready fds take turns.
+/// Level-triggered descriptors that are never drained take turns.
 pub fn ready_fds_take_turns<B: Backend>() {
     let pairs = pairs(10, 10);
     for capacity in [1, 3, 9] {
@@ -62,7 +62,7 @@ pub fn ready_fds_take_turns<B: Backend>() {
         for _ in 0..5 {
             let mut seen = HashSet::new();
             for _ in 0..pairs.len().div_ceil(capacity) {
-                let events = next(&mut poller);
+                let events = next_events(&mut poller);
                 assert_eq!(events.len(), capacity);
                 seen.extend(events.iter().map(|event| event.fd));
             }
@@ -71,13 +71,13 @@ pub fn ready_fds_take_turns<B: Backend>() {
     }
 }
 
-/// Over many waits, ready fds are told of equally often.
-pub fn ready_fds_are_told_of_equally_often<B: Backend>() {
+/// Over many waits, all ready descriptors are reported about equally often.
+pub fn ready_fds_are_reported_equally_often<B: Backend>() {
     let pairs = pairs(10, 10);
     let mut poller = watching::<B>(3, &pairs, Interest::READ);
     let mut times: HashMap<RawFd, usize> = HashMap::new();
     for _ in 0..100 {
-        for event in next(&mut poller) {
+        for event in next_events(&mut poller) {
             *times.entry(event.fd).or_default() += 1;
         }
     }
@@ -85,52 +85,53 @@ pub fn ready_fds_are_told_of_equally_often<B: Backend>() {
     assert!(times.values().all(|times| (25..=35).contains(times)), "{times:?}");
 }
 
-/// A quiet fd among hot ones is told of within as many waits as it takes to tell of all.
-pub fn a_quiet_fd_is_told_of_beside_hot_ones<B: Backend>() {
+/// A descriptor that is rarely ready is reported beside ones that are always ready, within as many waits as one
+/// round takes.
+pub fn a_quiet_fd_is_reported_beside_busy_ones<B: Backend>() {
     for capacity in [1, 2, 4] {
         let pairs = pairs(9, 8);
         let mut poller = watching::<B>(capacity, &pairs, Interest::READ);
-        let (quiet, rings) = &pairs[8];
+        let (quiet, peer) = &pairs[8];
         for before in 0..8 {
             for _ in 0..before {
-                next(&mut poller);
+                next_events(&mut poller);
             }
-            ring(rings);
+            send(peer);
             let waits = pairs.len().div_ceil(capacity);
-            let told =
-                (0..waits).any(|_| next(&mut poller).iter().any(|event| event.fd == quiet.as_raw_fd()));
-            assert!(told, "not within {waits} waits of {capacity}");
+            let mut is_reported = false;
+            for _ in 0..waits {
+                let events = next_events(&mut poller);
+                is_reported |= events.iter().any(|event| event.fd == quiet.as_raw_fd());
+            }
+            assert!(is_reported, "not within {waits} waits of {capacity}");
             drain_open(quiet);
         }
     }
 }
 
-/// Reading and writing take turns too: with batches of one, each direction of each fd is told of.
-pub fn reading_starves_no_writing<B: Backend>() {
-    if left_out::<B>(&[Kernel::LibKqueue], "its ready filters take no turns") {
-        return;
-    }
+/// With batches of one, each direction of each descriptor is reported.
+pub fn reading_does_not_starve_writing<B: Backend>() {
     let pairs = pairs(6, 6);
     let mut poller = watching::<B>(1, &pairs, Interest::READ | Interest::WRITE);
-    let mut told = HashSet::new();
-    // On a kqueue the two directions of an fd are two events.
+    let mut reported = HashSet::new();
+    // On kqueue the two directions of a descriptor are two kernel events.
     for _ in 0..2 * pairs.len() {
-        for event in next(&mut poller) {
+        for event in next_events(&mut poller) {
             if event.is_readable() {
-                told.insert((event.fd, 'r'));
+                reported.insert((event.fd, 'r'));
             }
             if event.is_writable() {
-                told.insert((event.fd, 'w'));
+                reported.insert((event.fd, 'w'));
             }
         }
     }
-    assert_eq!(told.len(), 2 * pairs.len());
+    assert_eq!(reported.len(), 2 * pairs.len());
 }
 
-/// The fds of several processes on one epoll, nearly 60,000 and all ready, are all told of. A kqueue is no other
-/// process's.
-pub fn all_fds_of_several_processes_are_told_of<B: Backend>() {
-    #[cfg(target_os = "linux")]
+/// Several processes share an epoll and register nearly 60,000 ready descriptors. All of them are reported. A
+/// kqueue cannot be shared.
+#[cfg(target_os = "linux")]
+pub fn all_fds_of_several_processes_are_reported<B: Backend>() {
     several_processes::case::<B>();
 }
 
@@ -145,25 +146,21 @@ mod several_processes {
     use rustix::event::{EventfdFlags, epoll, eventfd};
     use rustix::process::{Resource, getrlimit};
 
-    use crate::backend::{left_out, poller};
-    use crate::{Backend, Kernel};
+    use crate::Backend;
+    use crate::backend::poller;
 
     const NUMBER: &str = "POLLIO_CONFORMANCE_PROCESS";
     const PROCESSES: u32 = 3;
     const READY: &str = "REGISTERED";
 
     pub(super) fn case<B: Backend>() {
-        let kqueues = [Kernel::Kqueue, Kernel::EmulatedKqueue, Kernel::LibKqueue];
-        if left_out::<B>(&kqueues, "a kqueue is no other process's") {
-            return;
-        }
         match std::env::var(NUMBER) {
             Ok(number) => register(number.parse().unwrap()),
             Err(_) => wait::<B>(),
         }
     }
 
-    /// As many fds as a process may have, but for some to spare.
+    /// Returns how many descriptors each process registers: as many as it may open, except a few spare ones.
     fn each() -> usize {
         let most = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
         usize::try_from(most).unwrap_or(usize::MAX).min(20_000) - 100
@@ -175,38 +172,38 @@ mod several_processes {
         let all = each() * PROCESSES as usize;
         let mut seen = HashSet::new();
         let mut events = Vec::new();
-        let mut told = 0;
-        while told < all {
-            told += poller.wait_into(&mut events, None).unwrap();
+        let mut reported = 0;
+        while reported < all {
+            reported += poller.wait_into(&mut events, None).unwrap();
             seen.extend(events.iter().map(|event| event.encode()));
             let room = MAX_EVENTS.min(all);
-            assert_eq!(events.len(), room, "a full batch, each time");
+            assert_eq!(events.len(), room, "a batch was not full");
         }
         assert_eq!(seen.len(), all);
         drop(children);
     }
 
-    /// A process that has registered its fds and holds them until it is told to end.
+    /// A process that has registered its descriptors, and keeps them open until it is killed.
     struct Running(Child);
 
     impl Running {
         fn start(poller: &impl AsFd, number: u32) -> Self {
             let this = std::thread::current();
-            let name = this.name().expect("a test's thread bears its name").to_owned();
-            // Its standard input is the poller's fd.
+            let test = this.name().expect("the test's name is its thread's").to_owned();
+            // The standard input of the process is the poller.
             let mut child = Command::new(std::env::current_exe().unwrap())
-                .args([&name, "--exact", "--nocapture", "--test-threads=1"])
+                .args([test.as_str(), "--exact", "--nocapture", "--test-threads=1"])
                 .env(NUMBER, number.to_string())
                 .stdin(poller.as_fd().try_clone_to_owned().unwrap())
                 .stdout(Stdio::piped())
                 .spawn()
                 .unwrap();
-            let mut told = Vec::new();
+            let mut text = Vec::new();
             let output = child.stdout.as_mut().unwrap();
             let mut byte = [0];
-            while !told.ends_with(READY.as_bytes()) {
-                assert_eq!(output.read(&mut byte).unwrap(), 1, "{}", String::from_utf8_lossy(&told));
-                told.push(byte[0]);
+            while !text.ends_with(READY.as_bytes()) {
+                assert_eq!(output.read(&mut byte).unwrap(), 1, "{}", String::from_utf8_lossy(&text));
+                text.push(byte[0]);
             }
             Running(child)
         }
@@ -226,13 +223,13 @@ mod several_processes {
         for _ in 0..each() {
             let fd = rustix::io::fcntl_dupfd_cloexec(&ready, 0).unwrap();
             let object = EventObject::client(fd.as_raw_fd()).with_generation(number);
-            let word = epoll::EventData::new_u64(object.encode());
-            epoll::add(stdin(), &fd, word, epoll::EventFlags::IN).unwrap();
+            let data = epoll::EventData::new_u64(object.encode());
+            epoll::add(stdin(), &fd, data, epoll::EventFlags::IN).unwrap();
             fds.push(fd);
         }
         print!("{READY}");
         stdout().flush().unwrap();
-        // Until it is killed. If the parent is gone, so is the reader of what is written here.
+        // Ends if the parent has ended: then nobody reads the output.
         loop {
             std::thread::sleep(std::time::Duration::from_millis(500));
             if stdout().write_all(b"\n").and_then(|()| stdout().flush()).is_err() {

@@ -1,7 +1,7 @@
-//! Random operations against a model of what has to be reported.
+//! Random operations, compared with a model of what has to be reported.
 //!
-//! A test is short. As a soak: `POLLIO_SOAK_SECONDS=600 cargo test -p pollio-epoll model` goes on, with new random
-//! operations, for as many seconds as asked. A failure is shrunk to the fewest operations that show it, and printed.
+//! The test is short. `POLLIO_SOAK_SECONDS=600 cargo test -p pollio-epoll model` runs new random operations for 600
+//! seconds. After a failure, the test prints the fewest operations that show it.
 
 use std::fmt::Debug;
 use std::io::{self, Read, Write};
@@ -15,12 +15,11 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use crate::backend::left_out;
+use crate::Backend;
 use crate::fds::{drain, fill, unix_pair};
 use crate::processes::isolated;
-use crate::{Backend, Kernel};
 
-/// How many connections there are at most.
+/// The largest number of connections.
 const SLOTS: usize = 4;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,12 +29,12 @@ enum Mode {
     Oneshot,
 }
 
-/// One thing to do, with the connection in a slot where there is one.
+/// One operation. It does nothing if it needs a connection and its slot is empty.
 #[derive(Clone, Debug)]
 enum Operation {
-    /// Opens a connection in an empty slot; its number is often one that was closed.
+    /// Opens a connection in an empty slot. It often reuses a number.
     Open(usize),
-    /// Closes both ends, registered or not.
+    /// Closes both ends, with or without a registration.
     Close(usize),
     Add(usize, Watch),
     Modify(usize, Watch),
@@ -45,7 +44,7 @@ enum Operation {
     PeerShuts(usize),
     PeerCloses(usize),
     ReadsAll(usize),
-    /// Writes until there is no room.
+    /// Writes until the call would block.
     Fills(usize),
     Wait,
 }
@@ -103,23 +102,23 @@ fn operation() -> impl Strategy<Value = Operation> {
     ]
 }
 
-/// Whether a direction has something to report, as far as edges go.
+/// Whether an edge of one direction is pending.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Edge {
     /// Nothing has happened since the last report.
     #[default]
-    Told,
-    /// Something that the kernels may take for news, or not.
-    Perhaps,
-    /// News.
-    News,
+    Reported,
+    /// Something has happened that a kernel may report as an edge.
+    Possible,
+    /// An edge has to be reported.
+    Pending,
 }
 
 #[derive(Debug)]
 struct Registration {
     object: EventObject,
     watch: Watch,
-    /// A oneshot that has not fired.
+    /// Whether a oneshot has not fired yet.
     armed: bool,
     read: Edge,
     write: Edge,
@@ -130,7 +129,7 @@ struct Connection {
     here: UnixStream,
     /// `None` once the peer has closed.
     there: Option<UnixStream>,
-    /// Something to read, or the end.
+    /// Whether a read returns data or the end.
     readable: bool,
     writable: bool,
     peer_has_shut: bool,
@@ -142,19 +141,19 @@ impl Connection {
         self.here.as_raw_fd()
     }
 
-    fn news(&mut self, read: Edge, write: Edge) {
+    fn add_edges(&mut self, read: Edge, write: Edge) {
         if let Some(registration) = &mut self.registration {
-            let newer = |old: &mut Edge, new| {
-                if new == Edge::News || *old == Edge::Told {
+            let update = |old: &mut Edge, new| {
+                if new == Edge::Pending || *old == Edge::Reported {
                     *old = new;
                 }
             };
-            newer(&mut registration.read, read);
-            newer(&mut registration.write, write);
+            update(&mut registration.read, read);
+            update(&mut registration.write, write);
         }
     }
 
-    /// What a wait has to report of it, and what it may.
+    /// Returns what the next wait must report for this connection, and what it may.
     fn due(&self) -> Due {
         let Some(registration) = &self.registration else {
             return Due::default();
@@ -167,13 +166,13 @@ impl Connection {
                 Due { must_read: read, must_write: write, may_read: read, may_write: write }
             }
             Mode::Edge => {
-                // What is told of one direction may name the other's state beside it (epoll).
-                let any = registration.read != Edge::Told || registration.write != Edge::Told;
+                // epoll: an edge of one direction may report the other direction's readiness too.
+                let is_possible = registration.read != Edge::Reported || registration.write != Edge::Reported;
                 Due {
-                    must_read: read && registration.read == Edge::News,
-                    must_write: write && registration.write == Edge::News,
-                    may_read: read && any,
-                    may_write: write && any,
+                    must_read: read && registration.read == Edge::Pending,
+                    must_write: write && registration.write == Edge::Pending,
+                    may_read: read && is_possible,
+                    may_write: write && is_possible,
                 }
             }
         }
@@ -193,14 +192,14 @@ struct Model<B: Backend> {
     registrar: <B::Poller<EventKind> as Poller>::Registrar,
     capacity: usize,
     connections: [Option<Connection>; SLOTS],
-    stamp: u32,
+    generation: u32,
 }
 
 impl<B: Backend> Model<B> {
     fn new(capacity: usize) -> Self {
         let poller: B::Poller<EventKind> = Poller::with_capacity(capacity).unwrap();
         let registrar = poller.registrar();
-        Model { poller, registrar, capacity, connections: Default::default(), stamp: 0 }
+        Model { poller, registrar, capacity, connections: Default::default(), generation: 0 }
     }
 
     fn run(&mut self, operation: Operation) {
@@ -221,11 +220,7 @@ impl<B: Backend> Model<B> {
                 }
             }
             Close(slot) => {
-                let closed = self.connections[slot].take();
-                // It does not notice closed fds (DESIGN, LibKqueue): there, a delete goes before.
-                if let (Some(closed), Kernel::LibKqueue) = (&closed, B::KERNEL) {
-                    let _ = self.registrar.delete(closed.fd());
-                }
+                self.connections[slot] = None;
             }
             Add(slot, watch) => self.set(slot, watch, true),
             Modify(slot, watch) => self.set(slot, watch, false),
@@ -240,16 +235,16 @@ impl<B: Backend> Model<B> {
                 let Some(there) = connection.there.as_mut() else { return };
                 if !connection.peer_has_shut && there.write(b"x").is_ok() {
                     connection.readable = true;
-                    connection.news(Edge::News, Edge::Perhaps);
+                    connection.add_edges(Edge::Pending, Edge::Possible);
                 }
             }
             PeerReadsAll(slot) => {
                 let Some(connection) = &mut self.connections[slot] else { return };
                 let Some(there) = connection.there.as_ref() else { return };
                 drain(there);
-                let news = if connection.writable { Edge::Perhaps } else { Edge::News };
+                let edge = if connection.writable { Edge::Possible } else { Edge::Pending };
                 connection.writable = true;
-                connection.news(Edge::Perhaps, news);
+                connection.add_edges(Edge::Possible, edge);
             }
             PeerShuts(slot) => {
                 let Some(connection) = &mut self.connections[slot] else { return };
@@ -258,7 +253,7 @@ impl<B: Backend> Model<B> {
                     there.shutdown(Shutdown::Write).unwrap();
                     connection.peer_has_shut = true;
                     connection.readable = true;
-                    connection.news(Edge::News, Edge::Perhaps);
+                    connection.add_edges(Edge::Pending, Edge::Possible);
                 }
             }
             PeerCloses(slot) => {
@@ -266,15 +261,15 @@ impl<B: Backend> Model<B> {
                 if connection.there.take().is_some() {
                     connection.peer_has_shut = true;
                     (connection.readable, connection.writable) = (true, true);
-                    connection.news(Edge::News, Edge::News);
+                    connection.add_edges(Edge::Pending, Edge::Pending);
                 }
             }
             ReadsAll(slot) => {
                 let Some(connection) = &mut self.connections[slot] else { return };
-                // Till the end, of which there may be an error first.
+                // Reads until the call would block, returns the end, or fails.
                 while connection.here.read(&mut [0; 4096]).is_ok_and(|bytes| bytes > 0) {}
                 connection.readable = connection.peer_has_shut;
-                connection.news(Edge::Perhaps, Edge::Perhaps);
+                connection.add_edges(Edge::Possible, Edge::Possible);
             }
             Fills(slot) => {
                 let Some(connection) = &mut self.connections[slot] else { return };
@@ -289,8 +284,8 @@ impl<B: Backend> Model<B> {
 
     fn set(&mut self, slot: usize, watch: Watch, add: bool) {
         let Some(connection) = &mut self.connections[slot] else { return };
-        self.stamp += 1;
-        let object = EventObject::client(connection.fd()).with_generation(self.stamp);
+        self.generation += 1;
+        let object = EventObject::client(connection.fd()).with_generation(self.generation);
         let result = match (add, watch.by_registrar) {
             (true, true) => self.registrar.add_with(object, watch.interest()),
             (true, false) => self.poller.add_with(object, watch.interest()),
@@ -299,61 +294,61 @@ impl<B: Backend> Model<B> {
         };
         if add == connection.registration.is_some() {
             assert_code(result, Err(if add { libc::EEXIST } else { libc::ENOENT }));
-            // The question whether it is registered may report an edge again.
-            connection.news(Edge::Perhaps, Edge::Perhaps);
+            // The failed call may report an edge again.
+            connection.add_edges(Edge::Possible, Edge::Possible);
         } else {
             assert_code(result, Ok(()));
             connection.registration =
-                Some(Registration { object, watch, armed: true, read: Edge::News, write: Edge::News });
+                Some(Registration { object, watch, armed: true, read: Edge::Pending, write: Edge::Pending });
         }
     }
 
-    /// Waits, more than once where one batch has no room for all, and holds what comes against the model.
+    /// Waits, several times if one batch may not have room for all events, and compares the events with the model.
     fn wait(&mut self) {
         let due: [Due; SLOTS] = std::array::from_fn(|slot| {
             self.connections[slot].as_ref().map(Connection::due).unwrap_or_default()
         });
-        let mut told = [Told::default(); SLOTS];
-        // Each direction may be an event of its own.
+        let mut seen = [Seen::default(); SLOTS];
+        // Each direction may be a kernel event.
         for _ in 0..(2 * SLOTS).div_ceil(self.capacity) {
             let events = self.poller.wait(0).unwrap();
-            assert!(events.len() <= self.capacity, "more than the batch holds: {events:?}");
+            assert!(events.len() <= self.capacity, "more events than the capacity: {events:?}");
             for (index, event) in events.iter().enumerate() {
                 let twice = events[..index].iter().any(|other| other.fd == event.fd);
-                assert!(!twice, "one came twice: {events:?}");
+                assert!(!twice, "a registration came twice: {events:?}");
                 let slot = self.slot(event);
-                told[slot].count(event);
+                seen[slot].count(event);
             }
         }
-        for (slot, (due, told)) in due.into_iter().zip(told).enumerate() {
+        for (slot, (due, seen)) in due.into_iter().zip(seen).enumerate() {
             let Some(connection) = &mut self.connections[slot] else { continue };
-            let state = format!("{due:?}, {told:?}: {connection:?}");
+            let state = format!("{due:?}, {seen:?}: {connection:?}");
             let Some(registration) = &mut connection.registration else { continue };
             let watch = registration.watch;
-            // Bits of directions that are not watched mean nothing.
-            let (read, write) = (watch.read && told.read, watch.write && told.write);
-            assert!(due.may_read || !read, "readable, and is not: {state}");
-            assert!(due.may_write || !write, "writable, and is not: {state}");
-            assert!(due.may_read || due.may_write || told.events == 0, "not due: {state}");
+            // Bits of directions that are not watched have no meaning.
+            let (read, write) = (watch.read && seen.read, watch.write && seen.write);
+            assert!(due.may_read || !read, "reported as readable, but is not: {state}");
+            assert!(due.may_write || !write, "reported as writable, but is not: {state}");
+            assert!(due.may_read || due.may_write || seen.events == 0, "an event without a reason: {state}");
             let ended = watch.read && connection.peer_has_shut;
-            assert!(told.read_closed == ended || !read, "the end, and is not: {state}");
+            assert!(seen.read_closed == ended || !read, "the end is reported wrongly: {state}");
             match watch.mode {
                 Mode::Oneshot => {
                     let due = due.must_read || due.must_write;
-                    assert_eq!(told.events, usize::from(due), "once: {state}");
+                    assert_eq!(seen.events, usize::from(due), "a oneshot must fire once: {state}");
                     registration.armed &= !due;
                     continue;
                 }
-                Mode::Edge => assert!(told.events <= 2, "an edge again and again: {state}"),
+                Mode::Edge => assert!(seen.events <= 2, "an edge was reported too often: {state}"),
                 Mode::Level => {}
             }
-            assert!(read || !due.must_read, "readable, and not told: {state}");
-            assert!(write || !due.must_write, "writable, and not told: {state}");
-            (registration.read, registration.write) = (Edge::Told, Edge::Told);
+            assert!(read || !due.must_read, "readable, but not reported: {state}");
+            assert!(write || !due.must_write, "writable, but not reported: {state}");
+            (registration.read, registration.write) = (Edge::Reported, Edge::Reported);
         }
     }
 
-    /// Whose event it is: it has the word of a registration that stands.
+    /// Returns the slot of the registration that the event belongs to.
     #[track_caller]
     fn slot(&self, event: &EventObject) -> usize {
         self.connections
@@ -362,19 +357,19 @@ impl<B: Backend> Model<B> {
                 let registration = connection.as_ref().and_then(|c| c.registration.as_ref());
                 registration.is_some_and(|registration| registration.object == *event)
             })
-            .unwrap_or_else(|| panic!("nobody's event: {event:?}"))
+            .unwrap_or_else(|| panic!("an event without a registration: {event:?}"))
     }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Told {
+struct Seen {
     events: usize,
     read: bool,
     write: bool,
     read_closed: bool,
 }
 
-impl Told {
+impl Seen {
     fn count(&mut self, event: &EventObject) {
         self.events += 1;
         self.read |= event.is_readable();
@@ -389,18 +384,15 @@ fn assert_code(result: io::Result<()>, expected: Result<(), i32>) {
     assert_eq!(result, expected);
 }
 
-/// Whatever is added, modified, deleted, closed, reused, written and read, in whatever order: what is ready is
-/// reported, with the word that it was last registered with and just its bits, and nothing else is.
+/// Connections are added, modified, deleted, closed, reused, written and read in random order. Each wait
+/// reports what is ready, with the last registered user data and exactly its bits, and nothing else.
 pub fn random_operations_agree_with_the_model<B: Backend>() {
-    if left_out::<B>(&[Kernel::LibKqueue], "its changes fail at times, with errno 0") {
-        return;
-    }
     isolated(soak::<B>);
 }
 
 fn soak<B: Backend>() {
     let soak = std::env::var("POLLIO_SOAK_SECONDS").ok().map(|seconds| {
-        Duration::from_secs(seconds.parse().expect("POLLIO_SOAK_SECONDS is a number of seconds"))
+        Duration::from_secs(seconds.parse().expect("POLLIO_SOAK_SECONDS has to be a number of seconds"))
     });
     if soak.is_some() {
         nix::unistd::alarm::cancel();

@@ -1,4 +1,4 @@
-//! Who owns what: fds stay open, memory flat, and a panic in the caller's code breaks nothing.
+//! Ownership: descriptors stay open, memory use stays constant, and a panic in the caller's code breaks nothing.
 
 use std::cell::Cell;
 use std::fs::File;
@@ -10,18 +10,15 @@ use std::time::{Duration, Instant};
 use allocation_counter::measure;
 use pollio_core::{EventKind, EventObject, Interest, Poller, Tag, Wakeup};
 
-use crate::backend::{left_out, poller};
+use crate::assertions::{TIME_LIMIT, assert_errno, assert_silent, next_events, only_event};
+use crate::backend::{does_not_apply, poller};
 use crate::fds::{drain_open, fill, ready_pair, unix_pair};
 use crate::interests::interests;
 use crate::processes::{isolated, open_fds};
-use crate::verdicts::{assert_errno, next, only, silent};
 use crate::{Backend, Kernel};
 
-/// Dropping a poller leaves the fds that are registered with it open and whole, and closes its own.
-pub fn dropping_a_poller_leaves_its_fds_open<B: Backend>() {
-    if left_out::<B>(&[Kernel::LibKqueue], "it keeps fds of its own, and not always as many") {
-        return;
-    }
+/// Dropping a poller closes the poller's own descriptors, and none of the registered ones.
+pub fn dropping_a_poller_keeps_the_registered_fds_open<B: Backend>() {
     isolated(|| {
         let mut pairs: Vec<_> = (0..50).map(|_| unix_pair()).collect();
         drop(poller::<B, EventKind>());
@@ -44,8 +41,8 @@ pub fn dropping_a_poller_leaves_its_fds_open<B: Backend>() {
     });
 }
 
-/// Deleting an fd does not close it.
-pub fn deleting_an_fd_leaves_it_open<B: Backend>() {
+/// `delete` does not close the descriptor.
+pub fn delete_does_not_close_the_fd<B: Backend>() {
     let poller = poller::<B, EventKind>();
     let (here, mut there) = unix_pair();
     for _ in 0..3 {
@@ -56,11 +53,8 @@ pub fn deleting_an_fd_leaves_it_open<B: Backend>() {
     assert_eq!(drain_open(&here), 1);
 }
 
-/// Calls that fail leave no fd open, and close none.
-pub fn calls_that_fail_leave_the_fds_as_they_were<B: Backend>() {
-    if left_out::<B>(&[Kernel::LibKqueue], "its answer whether a filter is there is an old errno") {
-        return;
-    }
+/// Calls that fail neither open nor close a descriptor.
+pub fn failed_calls_open_and_close_no_fd<B: Backend>() {
     isolated(|| {
         let poller = poller::<B, EventKind>();
         let (here, mut there) = unix_pair();
@@ -79,9 +73,7 @@ pub fn calls_that_fail_leave_the_fds_as_they_were<B: Backend>() {
                     assert_errno(poller.add_with(EventObject::client(fd), interest), libc::EBADF);
                     assert_errno(poller.modify(EventObject::client(fd), interest), libc::EBADF);
                 }
-                if B::KERNEL != Kernel::LibKqueue {
-                    poller.add_with(itself, interest).unwrap_err();
-                }
+                poller.add_with(itself, interest).unwrap_err();
             }
             assert_errno(poller.delete(other.fd), libc::ENOENT);
             assert_errno(poller.delete(-1), libc::EBADF);
@@ -96,25 +88,25 @@ pub fn calls_that_fail_leave_the_fds_as_they_were<B: Backend>() {
     });
 }
 
-/// Whether allocations are the backend's own here.
-fn allocations_are_not_its_own<B: Backend>() -> bool {
-    let kernels = [Kernel::EmulatedKqueue, Kernel::LibKqueue];
-    left_out::<B>(&kernels, "it allocates in the process where a kernel would not")
+/// Returns whether allocations cannot be counted, because the kernel under test makes some of its own.
+fn kernel_allocates_in_this_process<B: Backend>() -> bool {
+    let kernels = [Kernel::EmulatedKqueue];
+    does_not_apply::<B>(&kernels, "it allocates in this process")
 }
 
-/// `wait` allocates once, for what it returns, and not at all when it returns nothing; `wait_into` not at all where
-/// there is room.
+/// `wait` allocates once, for the vector that it returns, and nothing if it returns no events. `wait_into`
+/// allocates nothing if the vector has room.
 pub fn a_wait_allocates_only_what_it_returns<B: Backend>() {
-    if allocations_are_not_its_own::<B>() {
+    if kernel_allocates_in_this_process::<B>() {
         return;
     }
     let mut poller = poller::<B, EventKind>();
     let pairs: Vec<_> = (0..20).map(|_| ready_pair()).collect();
     let both = Interest::READ | Interest::WRITE;
     for interest in [Interest::READ, both, both.edge()] {
-        assert_eq!(measure(|| drop(poller.wait(0).unwrap())).count_total, 0, "nothing is ready");
+        assert_eq!(measure(|| drop(poller.wait(0).unwrap())).count_total, 0, "a wait that polls allocated");
         let expire = measure(|| drop(poller.wait(1).unwrap()));
-        assert_eq!(expire.count_total, 0, "the time is up");
+        assert_eq!(expire.count_total, 0, "a wait that timed out allocated");
         for (here, _) in &pairs {
             poller.add_with(EventObject::client(here.as_raw_fd()), interest).unwrap();
         }
@@ -135,16 +127,17 @@ pub fn a_wait_allocates_only_what_it_returns<B: Backend>() {
         let info = measure(|| {
             assert_eq!(poller.wait_into(&mut grows, Some(Duration::ZERO)).unwrap(), pairs.len());
         });
-        assert_eq!(info.count_total, 1, "{interest:?}: wait_into without room grows once");
+        assert_eq!(info.count_total, 1, "{interest:?}: wait_into without room");
         for (here, _) in &pairs {
             poller.delete(here.as_raw_fd()).unwrap();
         }
     }
 }
 
-/// Adding, modifying, deleting and waking allocate nothing, once an fd as high has been added before.
+/// `add`, `modify`, `delete` and `wake` allocate nothing, once a descriptor with an equal or higher number has
+/// been added.
 pub fn registering_and_waking_allocate_nothing<B: Backend>() {
-    if allocations_are_not_its_own::<B>() {
+    if kernel_allocates_in_this_process::<B>() {
         return;
     }
     let mut poller = poller::<B, EventKind>();
@@ -171,8 +164,8 @@ pub fn registering_and_waking_allocate_nothing<B: Backend>() {
     }
 }
 
-/// Memory is flat over a million waits, and over a million times adding and deleting.
-pub fn memory_is_flat_over_a_million_waits<B: Backend>() {
+/// A million waits, with an `add` and a `delete` each, leave the memory use unchanged.
+pub fn a_million_waits_use_no_more_memory<B: Backend>() {
     const MILLION: usize = 1_000_000;
 
     let (here, _there) = ready_pair();
@@ -182,7 +175,7 @@ pub fn memory_is_flat_over_a_million_waits<B: Backend>() {
     let waker = poller.waker().unwrap();
     let mut events = Vec::with_capacity(4);
     poller.add_with(client, Interest::READ | Interest::WRITE).unwrap();
-    // Slow kernels do fewer.
+    // A slow kernel does fewer.
     let start = Instant::now();
     let mut rounds = |count: usize, seconds: f64| {
         for round in 0..count {
@@ -200,18 +193,18 @@ pub fn memory_is_flat_over_a_million_waits<B: Backend>() {
         }
         count
     };
-    // What is made once and for all.
+    // Allocates what is allocated once.
     rounds(1_000, 1.0);
     let mut done = 0;
     let info = measure(|| done = rounds(MILLION, 3.0));
     eprintln!("{done} rounds: {info:?}");
-    // An emulated kernel has some state of its own, though not for each round.
+    // The emulated kernel has some state in this process, which does not grow with the rounds.
     let slack = if B::KERNEL == Kernel::EmulatedKqueue { 64 * 1024 } else { 0 };
     assert!(info.bytes_current <= slack, "after {done} rounds: {info:?}");
 }
 
-/// A caller that panics while it goes through the events can go on with the poller.
-pub fn a_caller_that_panics_can_go_on<B: Backend>() {
+/// A caller that panics while it handles events can go on using the poller.
+pub fn a_caller_can_go_on_after_a_panic<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let pairs = [ready_pair(), ready_pair()];
     for (here, _) in &pairs {
@@ -226,60 +219,60 @@ pub fn a_caller_that_panics_can_go_on<B: Backend>() {
             }
         }));
         assert!(panicked.unwrap_err().is::<EventObject>());
-        assert_eq!(next(&mut poller).len(), 2);
+        assert_eq!(next_events(&mut poller).len(), 2);
     }
     poller.waker().unwrap().wake().unwrap();
     poller.delete(pairs[0].0.as_raw_fd()).unwrap();
-    assert_eq!(only(&mut poller).fd, pairs[1].0.as_raw_fd());
+    assert_eq!(only_event(&mut poller).fd, pairs[1].0.as_raw_fd());
 }
 
 thread_local! {
-    /// Whether a `Touchy` panics when it is encoded or decoded.
-    static TOUCHED: Cell<bool> = const { Cell::new(false) };
+    /// Whether 3 panics when it is encoded or decoded as a `Panicking`.
+    static PANICS: Cell<bool> = const { Cell::new(false) };
 }
 
-/// A role whose code panics.
+/// A kind whose code panics.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Touchy(u8);
+struct Panicking(u8);
 
-impl Tag for Touchy {
+impl Tag for Panicking {
     fn to_bits(self) -> u8 {
-        Touchy::from_bits(self.0).map_or(0, |touchy| touchy.0)
+        Panicking::from_bits(self.0).map_or(0, |kind| kind.0)
     }
 
     fn from_bits(bits: u8) -> Option<Self> {
-        if TOUCHED.get() && bits == 3 {
-            std::panic::resume_unwind(Box::new("touched"));
+        if PANICS.get() && bits == 3 {
+            std::panic::resume_unwind(Box::new("a test"));
         }
-        Some(Touchy(bits))
+        Some(Panicking(bits))
     }
 }
 
-/// A role whose own code panics, in the middle of a batch or of an `add`, breaks nothing: the poller goes on, and so
-/// does the vector that was being filled.
-pub fn a_role_that_panics_breaks_nothing<B: Backend>() {
-    let mut poller = poller::<B, Touchy>();
+/// A `Tag` whose code panics, in the middle of a batch or of an `add`, breaks neither the poller nor the vector
+/// that was being filled.
+pub fn a_tag_that_panics_breaks_nothing<B: Backend>() {
+    let mut poller = poller::<B, Panicking>();
     let pairs: Vec<_> = (0..7).map(|_| ready_pair()).collect();
     let objects: Vec<_> = pairs
         .iter()
         .zip(0..)
-        .map(|((here, _), bits)| EventObject::new(here.as_raw_fd(), Touchy(bits)))
+        .map(|((here, _), bits)| EventObject::new(here.as_raw_fd(), Panicking(bits)))
         .collect();
     for object in &objects {
         poller.add_with(*object, Interest::READ | Interest::WRITE).unwrap();
     }
     let mut events = Vec::new();
     for _ in 0..3 {
-        TOUCHED.set(true);
+        PANICS.set(true);
         let timeout = Some(Duration::ZERO);
         catch_unwind(AssertUnwindSafe(|| poller.wait_into(&mut events, timeout))).unwrap_err();
         assert!(events.iter().all(|event| objects.contains(event)), "{events:?}");
         catch_unwind(AssertUnwindSafe(|| poller.wait(0))).unwrap_err();
         let modify = || poller.modify(objects[3], Interest::READ);
         catch_unwind(AssertUnwindSafe(modify)).unwrap_err();
-        // Which asks the role for its bits on epoll, and finds the fd in the record on a kqueue.
+        // A backend may find the duplicate before it calls the kind's code.
         let _ = catch_unwind(AssertUnwindSafe(|| poller.add(objects[3])));
-        TOUCHED.set(false);
+        PANICS.set(false);
         assert_eq!(poller.wait_into(&mut events, timeout).unwrap(), objects.len());
         assert!(objects.iter().all(|object| events.contains(object)));
         assert_errno(poller.add(objects[3]), libc::EEXIST);
@@ -290,5 +283,19 @@ pub fn a_role_that_panics_breaks_nothing<B: Backend>() {
         fill(here);
         poller.delete(object.fd).unwrap();
     }
-    silent(&mut poller);
+    assert_silent(&mut poller);
+}
+
+/// If each wait returns one event more than the one before, `wait_into` grows its vector in a few big steps.
+pub fn wait_into_grows_its_vector_in_few_steps<B: Backend>() {
+    let mut poller = poller::<B, EventKind>();
+    let pairs: Vec<_> = (0..100).map(|_| ready_pair()).collect();
+    let (mut events, mut grown) = (Vec::new(), 0);
+    for (count, (here, _)) in pairs.iter().enumerate() {
+        poller.add(EventObject::client(here.as_raw_fd())).unwrap();
+        let capacity = events.capacity();
+        assert_eq!(poller.wait_into(&mut events, Some(TIME_LIMIT)).unwrap(), count + 1);
+        grown += usize::from(events.capacity() != capacity);
+    }
+    assert!(grown <= 10, "{grown} reallocations in {} waits", pairs.len());
 }

@@ -9,14 +9,14 @@ use pollio_core::{EventKind, EventObject, Interest, Poller};
 use rustix::pty::OpenptFlags;
 
 use crate::Backend;
+use crate::assertions::{assert_silent, next_events, one_bit_loop, only_event, wait_until};
 use crate::backend::poller;
-use crate::fds::set_up;
-use crate::verdicts::{next, one_bit_loop, only, silent, until};
+use crate::fds::set_nonblocking_and_cloexec;
 
-/// Both sides of a new pseudoterminal, non-blocking, controlling no process.
+/// Creates both sides of a pseudoterminal, non-blocking. It is not a controlling terminal.
 fn pty() -> (File, File) {
     let master = rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-    set_up(&master);
+    set_nonblocking_and_cloexec(&master);
     rustix::pty::grantpt(&master).unwrap();
     rustix::pty::unlockpt(&master).unwrap();
     let name = rustix::pty::ptsname(&master, Vec::new()).unwrap();
@@ -33,8 +33,8 @@ fn client(fd: &impl AsRawFd) -> EventObject {
     EventObject::client(fd.as_raw_fd())
 }
 
-/// Reads until the terminal's end: Linux says EIO at the master, others end the stream.
-fn to_the_end<B: Backend>(side: &File) {
+/// Asserts that a loop that only reads gets to the end. Linux: the end of the master is EIO. macOS: it is a read of 0.
+fn assert_loop_reaches_end<B: Backend>(side: &File) {
     one_bit_loop::<B, _>(side, Interest::READ, EventObject::is_readable, || {
         match { side }.read(&mut [0; 64]) {
             Ok(0) => Some(()),
@@ -48,66 +48,66 @@ fn to_the_end<B: Backend>(side: &File) {
     });
 }
 
-/// An idle terminal is writable at both sides and readable at none.
-pub fn an_idle_pty_is_writable_at_both_sides<B: Backend>() {
+/// An idle pseudoterminal is writable on both sides, and readable on neither.
+pub fn an_idle_pty_is_writable_on_both_sides<B: Backend>() {
     let (master, slave) = pty();
     for side in [&master, &slave] {
         let mut poller = poller::<B, EventKind>();
         poller.add_with(client(side), Interest::READ | Interest::WRITE).unwrap();
-        let event = only(&mut poller);
+        let event = only_event(&mut poller);
         assert!(event.is_writable() && !event.is_readable(), "{event:?}");
     }
 }
 
-/// A line typed at the master is readable at the slave, and half a line is not.
+/// A line that is typed at the master is readable at the slave. Half a line is not.
 pub fn a_typed_line_is_readable_at_the_slave<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let (mut master, mut slave) = pty();
     poller.add(client(&slave)).unwrap();
-    silent(&mut poller);
+    assert_silent(&mut poller);
     master.write_all(b"half").unwrap();
-    silent(&mut poller);
+    assert_silent(&mut poller);
     master.write_all(b" and half\n").unwrap();
-    let event = only(&mut poller);
+    let event = only_event(&mut poller);
     assert!(event.is_readable() && !event.is_read_closed(), "{event:?}");
     let mut line = [0; 64];
     let bytes = slave.read(&mut line).unwrap();
     assert_eq!(&line[..bytes], b"half and half\n");
-    silent(&mut poller);
+    assert_silent(&mut poller);
 }
 
-/// What a program writes at the slave is readable at the master.
+/// Data that a program writes at the slave is readable at the master.
 pub fn what_the_slave_writes_is_readable_at_the_master<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let (mut master, mut slave) = pty();
     poller.add(client(&master)).unwrap();
-    silent(&mut poller);
+    assert_silent(&mut poller);
     slave.write_all(b"output").unwrap();
-    assert!(only(&mut poller).is_readable());
+    assert!(only_event(&mut poller).is_readable());
     assert_eq!(master.read(&mut [0; 64]).unwrap(), 6);
-    silent(&mut poller);
+    assert_silent(&mut poller);
 }
 
-/// The slave is closed: the master is read-closed and readable, and a loop that only reads sees the end.
-pub fn the_master_is_told_that_the_slave_is_closed<B: Backend>() {
+/// The slave has closed. The master is read-closed and readable, and a loop that only reads gets to the end.
+pub fn a_closed_slave_is_read_closed_at_the_master<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let (master, slave) = pty();
     poller.add(client(&master)).unwrap();
-    silent(&mut poller);
+    assert_silent(&mut poller);
     drop(slave);
-    let event = until(&mut poller, EventObject::is_read_closed);
+    let event = wait_until(&mut poller, EventObject::is_read_closed);
     assert!(event.is_readable(), "{event:?}");
-    to_the_end::<B>(&master);
+    assert_loop_reaches_end::<B>(&master);
 }
 
-/// The master is closed: the slave is read-closed and readable, and a loop that only reads sees the end.
-pub fn the_slave_is_told_that_the_master_is_closed<B: Backend>() {
+/// The master has closed. The slave is read-closed and readable, and a loop that only reads gets to the end.
+pub fn a_closed_master_is_read_closed_at_the_slave<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let (master, slave) = pty();
     poller.add(client(&slave)).unwrap();
-    silent(&mut poller);
+    assert_silent(&mut poller);
     drop(master);
-    let event = next(&mut poller)[0];
+    let event = next_events(&mut poller)[0];
     assert!(event.is_readable() && event.is_read_closed(), "{event:?}");
-    to_the_end::<B>(&slave);
+    assert_loop_reaches_end::<B>(&slave);
 }

@@ -1,4 +1,4 @@
-//! Ends and errors: what an event says of them, and that a loop that looks at one bit alone gets there.
+//! Ends and errors: the bits that report them, and loops that look at one bit only.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -8,20 +8,19 @@ use std::time::Duration;
 
 use nix::{setsockopt_impl, sockopt_impl};
 use pollio_core::{EventKind, EventObject, Interest, Poller};
-use socket2::{Domain, SockRef, Socket, Type};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
-use crate::backend::{left_out, poller};
+use crate::assertions::{assert_silent, one_bit_loop, only_event, wait_until};
+use crate::backend::poller;
 use crate::fds::{End, drain, tcp_pair, unix_pair};
-use crate::verdicts::{one_bit_loop, only, silent, until};
+use crate::interests::{both, directions};
 use crate::{Backend, Kernel};
-
-const BOTH: fn() -> Interest = || Interest::READ | Interest::WRITE;
 
 fn client(fd: &impl AsRawFd) -> EventObject {
     EventObject::client(fd.as_raw_fd())
 }
 
-/// A stream of either kind, so that a case holds for both.
+/// A stream socket of either type.
 trait Stream: AsRawFd + AsFd + 'static
 where
     for<'a> &'a Self: Read + Write,
@@ -58,24 +57,24 @@ macro_rules! for_each_stream {
     }};
 }
 
-/// The peer sends no more: read-closed, and readable; the way back stays open.
-pub fn a_peer_that_sends_no_more_is_read_closed<B: Backend>() {
+/// The peer calls `shutdown(Write)`. The event is read-closed and readable. The other direction stays open.
+pub fn a_half_close_by_the_peer_is_read_closed<B: Backend>() {
     fn case<B: Backend, S: Stream>()
     where
         for<'a> &'a S: Read + Write,
     {
-        for interest in [Interest::READ, BOTH()] {
+        for interest in [Interest::READ, both()] {
             let mut poller = poller::<B, EventKind>();
             let (here, there) = S::pair();
             poller.add_with(client(&here), interest).unwrap();
             there.shut(Shutdown::Write).unwrap();
-            let event = until(&mut poller, EventObject::is_read_closed);
+            let event = wait_until(&mut poller, EventObject::is_read_closed);
             assert!(event.is_readable(), "{event:?}");
             assert!(!event.is_write_closed() && !event.is_error(), "{event:?}");
             assert_eq!((&here).read(&mut [0; 8]).unwrap(), 0);
             (&here).write_all(b"back").unwrap();
             if interest.is_write() {
-                assert!(only(&mut poller).is_writable());
+                assert!(only_event(&mut poller).is_writable());
             }
             let mut back = [0; 4];
             assert_eq!(read_soon(&there, &mut back), 4);
@@ -84,7 +83,7 @@ pub fn a_peer_that_sends_no_more_is_read_closed<B: Backend>() {
     for_each_stream!(B, case);
 }
 
-/// Reads what is to come over loopback.
+/// Reads until data arrives.
 fn read_soon<S>(stream: &S, buffer: &mut [u8]) -> usize
 where
     for<'a> &'a S: Read,
@@ -98,53 +97,51 @@ where
             result => return result.unwrap(),
         }
     }
-    panic!("nothing came");
+    panic!("no data arrived");
 }
 
-/// Both sides send no more: closed in both directions.
-pub fn both_sides_that_send_no_more_are_closed_in_both_directions<B: Backend>() {
+/// Both sides call `shutdown(Write)`. The event is closed in both directions.
+pub fn a_half_close_by_both_sides_is_closed_in_both_directions<B: Backend>() {
     fn case<B: Backend, S: Stream>()
     where
         for<'a> &'a S: Read + Write,
     {
         let mut poller = poller::<B, EventKind>();
         let (here, there) = S::pair();
-        poller.add_with(client(&here), BOTH()).unwrap();
+        poller.add_with(client(&here), both()).unwrap();
         there.shut(Shutdown::Write).unwrap();
         here.shut(Shutdown::Write).unwrap();
-        let event = until(&mut poller, |event| event.is_read_closed() && event.is_write_closed());
+        let event = wait_until(&mut poller, |event| event.is_read_closed() && event.is_write_closed());
         assert!(event.is_readable() && event.is_writable(), "{event:?}");
     }
     for_each_stream!(B, case);
 }
 
-/// The peer is gone: read-closed and readable, but what it sent comes first.
-pub fn what_a_closed_peer_sent_comes_before_the_end<B: Backend>() {
-    if left_out::<B>(&[Kernel::LibKqueue], "it reports the end once the data is read") {
-        return;
-    }
+/// The peer has closed. The event is read-closed and readable. Reads return the remaining data first, and then
+/// 0.
+pub fn data_of_a_closed_peer_comes_before_the_end<B: Backend>() {
     fn case<B: Backend, S: Stream>()
     where
         for<'a> &'a S: Read + Write,
     {
-        for interest in [Interest::READ, BOTH()] {
+        for interest in [Interest::READ, both()] {
             let mut poller = poller::<B, EventKind>();
             let (here, there) = S::pair();
             poller.add_with(client(&here), interest).unwrap();
             (&there).write_all(&[b'x'; 1000]).unwrap();
             drop(there);
-            let event = until(&mut poller, EventObject::is_read_closed);
+            let event = wait_until(&mut poller, EventObject::is_read_closed);
             assert!(event.is_readable(), "{event:?}");
             let (bytes, end) = drain(&here);
             assert!(bytes == 1000 && matches!(end, End::Closed), "{bytes} {end:?}");
-            let event = only(&mut poller);
+            let event = only_event(&mut poller);
             assert!(event.is_readable() && event.is_read_closed(), "{event:?}");
         }
     }
     for_each_stream!(B, case);
 }
 
-/// A loop that looks at `is_readable` alone reads all that a closed peer sent, and then its end.
+/// A loop that looks only at `is_readable` reads all data of a closed peer, and then the end.
 pub fn a_loop_that_only_reads_gets_to_the_end<B: Backend>() {
     fn case<B: Backend, S: Stream>()
     where
@@ -178,8 +175,8 @@ pub fn a_loop_that_only_reads_gets_to_the_end<B: Backend>() {
     for_each_stream!(B, case);
 }
 
-/// Edge-triggered, the end is told of by itself, once, after the data was.
-pub fn the_end_is_an_edge_of_its_own<B: Backend>() {
+/// If an edge is watched, the end of the stream is reported once, separately from the data before it.
+pub fn the_end_is_a_separate_edge<B: Backend>() {
     fn case<B: Backend, S: Stream>()
     where
         for<'a> &'a S: Read + Write,
@@ -188,18 +185,18 @@ pub fn the_end_is_an_edge_of_its_own<B: Backend>() {
         let (here, there) = S::pair();
         poller.add_with(client(&here), Interest::READ.edge()).unwrap();
         (&there).write_all(b"x").unwrap();
-        let event = only(&mut poller);
+        let event = only_event(&mut poller);
         assert!(event.is_readable() && !event.is_read_closed(), "{event:?}");
-        silent(&mut poller);
+        assert_silent(&mut poller);
         there.shut(Shutdown::Write).unwrap();
-        let event = only(&mut poller);
+        let event = only_event(&mut poller);
         assert!(event.is_readable() && event.is_read_closed(), "{event:?}");
-        silent(&mut poller);
+        assert_silent(&mut poller);
     }
     for_each_stream!(B, case);
 }
 
-/// The peer is gone: a loop that looks at `is_writable` alone gets to the error of a write.
+/// The peer has closed. A loop that looks only at `is_writable` gets to the write's error.
 pub fn a_loop_that_only_writes_gets_to_the_error<B: Backend>() {
     let (here, there) = unix_pair();
     crate::fds::fill(&here);
@@ -209,62 +206,53 @@ pub fn a_loop_that_only_writes_gets_to_the_error<B: Backend>() {
     assert!(matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset), "{error}");
 }
 
-/// A connection whose peer has reset it.
-fn reset() -> (TcpStream, impl FnOnce()) {
-    let (here, there) = tcp_pair();
-    (here, move || {
-        SockRef::from(&there).set_linger(Some(Duration::ZERO)).unwrap();
-        drop(there);
-    })
+/// Closes `stream` so that its peer sees a reset.
+fn reset_by(stream: TcpStream) {
+    SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(stream);
 }
 
-/// A reset is an error, closed in the directions watched, and ready in them.
+/// A reset sets `is_error`, and the ready and closed bits of the watched directions.
 pub fn a_reset_is_an_error<B: Backend>() {
-    for interest in [Interest::READ, Interest::WRITE, BOTH()] {
+    for interest in directions() {
         let mut poller = poller::<B, EventKind>();
-        let (here, reset) = reset();
+        let (here, there) = tcp_pair();
         poller.add_with(client(&here), interest).unwrap();
-        reset();
-        let event = until(&mut poller, EventObject::is_error);
+        reset_by(there);
+        let event = wait_until(&mut poller, EventObject::is_error);
         assert!(!interest.is_read() || (event.is_readable() && event.is_read_closed()));
         assert!(!interest.is_write() || (event.is_writable() && event.is_write_closed()));
     }
 }
 
-/// Once a reset has been read from `SO_ERROR` it is no error any more, but closed it stays.
-pub fn an_error_that_was_taken_is_gone_and_the_end_stays<B: Backend>() {
-    if left_out::<B>(&[Kernel::LibKqueue], "it takes SO_ERROR itself") {
-        return;
-    }
+/// After `SO_ERROR` has returned a reset, the event has no error any more. It is still closed.
+pub fn after_take_error_the_end_is_still_reported<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
-    let (here, reset) = reset();
+    let (here, there) = tcp_pair();
     poller.add(client(&here)).unwrap();
-    reset();
-    until(&mut poller, EventObject::is_error);
+    reset_by(there);
+    wait_until(&mut poller, EventObject::is_error);
     let error = here.take_error().unwrap().unwrap();
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
-    let event = only(&mut poller);
+    let event = only_event(&mut poller);
     assert!(event.is_readable() && event.is_read_closed() && !event.is_error(), "{event:?}");
 }
 
-/// A loop that looks at one bit alone gets to the error of a reset.
+/// A loop that looks at one bit gets to the error of a reset.
 pub fn a_loop_that_looks_at_one_bit_gets_to_a_reset<B: Backend>() {
-    if left_out::<B>(&[Kernel::LibKqueue], "it takes SO_ERROR itself") {
-        return;
-    }
-    let (here, by_peer) = reset();
-    by_peer();
+    let (here, there) = tcp_pair();
+    reset_by(there);
     let error = one_bit_loop::<B, _>(&here, Interest::READ, EventObject::is_readable, || {
         (&here).read(&mut [0; 8]).err().filter(|error| error.kind() != ErrorKind::WouldBlock)
     });
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
 
-    let (here, by_peer) = reset();
-    by_peer();
+    let (here, there) = tcp_pair();
+    reset_by(there);
     let error =
         one_bit_loop::<B, _>(&here, Interest::WRITE, EventObject::is_writable, || (&here).write(b"x").err());
-    let told = matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset);
-    assert!(told, "{error}");
+    let is_expected = matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset);
+    assert!(is_expected, "{error}");
 }
 
 fn tcp() -> Socket {
@@ -273,43 +261,40 @@ fn tcp() -> Socket {
     socket
 }
 
-/// A connection under way to a port that refuses it. The second socket holds the port and does not listen.
+/// Starts a connection that is refused. The second socket holds the port and does not listen.
 fn refused() -> (Socket, Socket) {
-    let nobody = tcp();
-    nobody.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+    let not_listening = tcp();
+    not_listening.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
     let here = tcp();
-    let result = here.connect(&nobody.local_addr().unwrap());
-    // Over loopback it may be refused before the call returns.
+    let result = here.connect(&not_listening.local_addr().unwrap());
+    // Over loopback the connection may be refused before the call returns.
     assert!(result.is_err());
-    (here, nobody)
+    (here, not_listening)
 }
 
-/// A refused connection is an error or write-closed, and ready in the directions watched.
-pub fn a_refused_connection_is_told_of<B: Backend>() {
-    for interest in [Interest::READ, Interest::WRITE, BOTH()] {
+/// A refused connection is an error or write-closed, and ready in the watched directions.
+pub fn a_refused_connection_is_reported<B: Backend>() {
+    for interest in directions() {
         let mut poller = poller::<B, EventKind>();
-        let (here, _nobody) = refused();
+        let (here, _not_listening) = refused();
         poller.add_with(client(&here), interest).unwrap();
-        let event = until(&mut poller, |event| event.is_error() || event.is_write_closed());
+        let event = wait_until(&mut poller, |event| event.is_error() || event.is_write_closed());
         assert!(!interest.is_read() || event.is_readable(), "{interest:?}: {event:?}");
         assert!(!interest.is_write() || event.is_writable(), "{interest:?}: {event:?}");
     }
 }
 
-/// A loop that looks at one bit alone gets to the call that tells of a refused connection.
+/// A loop that looks at one bit gets to `SO_ERROR`, which reports the refused connection.
 pub fn a_loop_that_looks_at_one_bit_gets_to_a_refused_connection<B: Backend>() {
-    if left_out::<B>(&[Kernel::LibKqueue], "it takes SO_ERROR itself") {
-        return;
-    }
     type Bit = fn(&EventObject) -> bool;
     let loops: [(Interest, Bit); 4] = [
         (Interest::READ, EventObject::is_readable),
         (Interest::WRITE, EventObject::is_writable),
-        (BOTH(), EventObject::is_readable),
-        (BOTH(), EventObject::is_writable),
+        (both(), EventObject::is_readable),
+        (both(), EventObject::is_writable),
     ];
     for (interest, bit) in loops {
-        let (here, _nobody) = refused();
+        let (here, _not_listening) = refused();
         let error = one_bit_loop::<B, _>(&here, interest, bit, || here.take_error().unwrap());
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
     }
@@ -324,31 +309,77 @@ pub fn a_connection_that_succeeds_is_writable<B: Backend>() {
         assert_eq!(error.raw_os_error(), Some(libc::EINPROGRESS));
     }
     poller.add_with(client(&here), Interest::WRITE).unwrap();
-    let event = only(&mut poller);
+    let event = only_event(&mut poller);
     assert!(event.is_writable() && !event.is_write_closed() && !event.is_error(), "{event:?}");
     assert!(here.take_error().unwrap().is_none());
 }
 
-/// A TCP socket that is not connected is hung up on epoll at once; on a kqueue nothing is said of it.
-pub fn an_unconnected_socket_is_hung_up_on_epoll_only<B: Backend>() {
-    if left_out::<B>(&[Kernel::LibKqueue], "its answers are epoll's") {
-        return;
-    }
-    for interest in [Interest::READ, Interest::WRITE, BOTH()] {
-        let mut poller = poller::<B, EventKind>();
-        let here = tcp();
-        poller.add_with(client(&here), interest).unwrap();
-        if B::KERNEL == Kernel::Epoll {
-            let event = only(&mut poller);
-            assert!(event.is_read_closed() && event.is_write_closed(), "{event:?}");
-        } else {
-            silent(&mut poller);
+/// A stream socket that is not connected, TCP or Unix.
+///
+/// Linux: a hang-up at once.
+/// macOS: nothing.
+pub fn an_unconnected_stream_socket_is_hung_up_on_epoll<B: Backend>() {
+    for socket in [tcp, unix_stream] {
+        for interest in directions() {
+            let mut poller = poller::<B, EventKind>();
+            let here = socket();
+            poller.add_with(client(&here), interest).unwrap();
+            if B::KERNEL == Kernel::Epoll {
+                let event = only_event(&mut poller);
+                assert!(event.is_read_closed() && event.is_write_closed(), "{event:?}");
+            } else {
+                assert_silent(&mut poller);
+            }
         }
     }
 }
 
-/// What one shuts for reading oneself is read-closed, and readable.
-pub fn ones_own_end_of_reading_is_read_closed<B: Backend>() {
+fn unix_stream() -> Socket {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    socket
+}
+
+/// A Unix socket whose `connect` failed because the listener's backlog is full is not connected.
+///
+/// Linux: `connect` gives EAGAIN, and epoll reports a hang-up at once. The program has to call `connect` again.
+/// macOS: `connect` gives ECONNREFUSED, and kqueue reports nothing.
+pub fn a_unix_connect_to_a_full_backlog_has_to_be_repeated<B: Backend>() {
+    let directory = tempfile::tempdir().unwrap();
+    let address = SockAddr::unix(directory.path().join("listener")).unwrap();
+    let listener = unix_stream();
+    listener.bind(&address).unwrap();
+    listener.listen(1).unwrap();
+    let mut connected = Vec::new();
+    let (here, error) = loop {
+        assert!(connected.len() < 200, "the backlog is never full");
+        let socket = unix_stream();
+        match socket.connect(&address) {
+            Ok(()) => connected.push(socket),
+            Err(error) => break (socket, error),
+        }
+    };
+    let mut poller = poller::<B, EventKind>();
+    poller.add_with(client(&here), both()).unwrap();
+    if B::KERNEL == Kernel::Kqueue {
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+    } else {
+        assert_eq!(error.kind(), ErrorKind::WouldBlock);
+    }
+    if B::KERNEL.is_kqueue() {
+        return assert_silent(&mut poller);
+    }
+    let event = only_event(&mut poller);
+    assert!(event.is_read_closed() && event.is_write_closed(), "{event:?}");
+    assert!(here.take_error().unwrap().is_none());
+    while listener.accept().is_ok() {}
+    here.connect(&address).unwrap();
+    let event = only_event(&mut poller);
+    assert!(event.is_writable() && !event.is_read_closed() && !event.is_write_closed(), "{event:?}");
+}
+
+/// After the program's own `shutdown(Read)` the event is read-closed and readable.
+pub fn own_shutdown_of_reading_is_read_closed<B: Backend>() {
     fn case<B: Backend, S: Stream>()
     where
         for<'a> &'a S: Read + Write,
@@ -356,17 +387,20 @@ pub fn ones_own_end_of_reading_is_read_closed<B: Backend>() {
         let mut poller = poller::<B, EventKind>();
         let (here, _there) = S::pair();
         poller.add(client(&here)).unwrap();
-        silent(&mut poller);
+        assert_silent(&mut poller);
         here.shut(Shutdown::Read).unwrap();
-        let event = only(&mut poller);
+        let event = only_event(&mut poller);
         assert!(event.is_readable() && event.is_read_closed(), "{event:?}");
         assert_eq!((&here).read(&mut [0; 8]).unwrap(), 0);
     }
     for_each_stream!(B, case);
 }
 
-/// What one shuts for writing oneself is write-closed on a kqueue and not on epoll; writable on both.
-pub fn ones_own_end_of_writing_is_write_closed_on_kqueue_only<B: Backend>() {
+/// After the program's own `shutdown(Write)` the event is writable.
+///
+/// Linux: not write-closed.
+/// macOS: write-closed.
+pub fn own_shutdown_of_writing_is_write_closed_on_kqueue_only<B: Backend>() {
     fn case<B: Backend, S: Stream>()
     where
         for<'a> &'a S: Read + Write,
@@ -375,55 +409,49 @@ pub fn ones_own_end_of_writing_is_write_closed_on_kqueue_only<B: Backend>() {
         let (here, _there) = S::pair();
         here.shut(Shutdown::Write).unwrap();
         poller.add_with(client(&here), Interest::WRITE).unwrap();
-        let event = only(&mut poller);
+        let event = only_event(&mut poller);
         assert!(event.is_writable(), "{event:?}");
         assert_eq!(event.is_write_closed(), B::KERNEL.is_kqueue(), "{event:?}");
-    }
-    if left_out::<B>(&[Kernel::LibKqueue], "its answers are epoll's") {
-        return;
     }
     for_each_stream!(B, case);
 }
 
-/// A listener is silent while nobody connects, readable until the last connection is accepted.
+/// A listener is readable while a connection waits for `accept`.
 pub fn a_listener_is_readable_while_connections_are_pending<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     listener.set_nonblocking(true).unwrap();
     let server = EventObject::server(listener.as_raw_fd());
     poller.add(server).unwrap();
-    silent(&mut poller);
+    assert_silent(&mut poller);
     let address = listener.local_addr().unwrap();
     let _clients = [TcpStream::connect(address).unwrap(), TcpStream::connect(address).unwrap()];
     for _ in 0..2 {
-        let event = only(&mut poller);
+        let event = only_event(&mut poller);
         assert_eq!((event, event.kind), (server, EventKind::Server));
         assert!(event.is_readable() && !event.is_read_closed() && !event.is_error(), "{event:?}");
         listener.accept().unwrap();
     }
-    silent(&mut poller);
+    assert_silent(&mut poller);
 }
 
-/// A socket that is registered before it listens tells of connections all the same.
-pub fn a_socket_that_listens_after_it_was_added_tells_of_connections<B: Backend>() {
-    if left_out::<B>(&[Kernel::LibKqueue], "it asks whether a socket listens when it is added") {
-        return;
-    }
+/// A socket that is added before it listens reports connections.
+pub fn a_socket_that_listens_after_it_was_added_reports_connections<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let listener = tcp();
     poller.add(client(&listener)).unwrap();
     listener.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
     listener.listen(4).unwrap();
-    silent(&mut poller);
+    assert_silent(&mut poller);
     let _client = TcpStream::connect(listener.local_addr().unwrap().as_socket().unwrap()).unwrap();
-    assert!(only(&mut poller).is_readable());
+    assert!(only_event(&mut poller).is_readable());
     listener.accept().unwrap();
-    silent(&mut poller);
+    assert_silent(&mut poller);
 }
 
-/// A listener that is shut down is readable on Linux, so that its loop gets to the error of `accept`. macOS shuts
-/// down no listener (ENOTCONN).
-pub fn a_listener_that_is_shut_down_is_readable<B: Backend>() {
+/// Linux: a listener that was shut down is readable, so a loop gets to the error of `accept`. macOS refuses to
+/// shut down a listener (ENOTCONN).
+pub fn a_listener_that_was_shut_down_is_readable_on_epoll<B: Backend>() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     listener.set_nonblocking(true).unwrap();
     let shut = SockRef::from(&listener).shutdown(Shutdown::Both);
@@ -437,14 +465,15 @@ pub fn a_listener_that_is_shut_down_is_readable<B: Backend>() {
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
 }
 
-/// A Unix stream whose peer is gone with unread data: read-closed and readable; Linux makes an error of it.
-pub fn a_peer_that_is_gone_with_unread_data_is_read_closed<B: Backend>() {
+/// A Unix stream's peer closes and leaves data unread. The event is read-closed and readable. Linux: it is an
+/// error too.
+pub fn a_unix_peer_that_closes_with_unread_data_is_read_closed<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let (here, there) = unix_pair();
     (&here).write_all(b"never read").unwrap();
-    poller.add_with(client(&here), BOTH()).unwrap();
+    poller.add_with(client(&here), both()).unwrap();
     drop(there);
-    let event = until(&mut poller, EventObject::is_read_closed);
+    let event = wait_until(&mut poller, EventObject::is_read_closed);
     assert!(event.is_readable() && event.is_writable(), "{event:?}");
     if B::KERNEL == Kernel::Epoll {
         assert!(event.is_error(), "{event:?}");
@@ -458,8 +487,8 @@ pub fn a_peer_that_is_gone_with_unread_data_is_read_closed<B: Backend>() {
     });
 }
 
-/// A Unix datagram socket's peer is gone: no end of reading; the next send tells.
-pub fn a_datagram_peer_that_is_gone_is_no_end<B: Backend>() {
+/// A Unix datagram socket's peer closes. A registration for reading reports nothing. The next send fails.
+pub fn a_datagram_peer_that_closes_is_not_an_end<B: Backend>() {
     let mut reading = poller::<B, EventKind>();
     let mut writing = poller::<B, EventKind>();
     let (here, there) = UnixDatagram::pair().unwrap();
@@ -467,60 +496,60 @@ pub fn a_datagram_peer_that_is_gone_is_no_end<B: Backend>() {
     reading.add(client(&here)).unwrap();
     writing.add_with(client(&here), Interest::WRITE).unwrap();
     drop(there);
-    silent(&mut reading);
-    let event = only(&mut writing);
+    assert_silent(&mut reading);
+    let event = only_event(&mut writing);
     assert!(event.is_writable() && !event.is_read_closed() && !event.is_error(), "{event:?}");
     here.send(b"x").unwrap_err();
 }
 
-/// A queue of errors that was asked for keeps the socket in error until it is read: an ordinary read takes the error
-/// and leaves the queue. (A queue that macOS does not have.)
-pub fn a_queued_error_is_told_of_until_the_queue_is_read_on_epoll<B: Backend>() {
-    #[cfg(target_os = "linux")]
-    if B::KERNEL == Kernel::Epoll {
-        use nix::sys::socket::{MsgFlags, recv, setsockopt, sockopt};
-        use std::net::UdpSocket;
+/// Linux: a socket with a non-empty error queue has an error on every wait. An ordinary read returns the error
+/// and leaves the queue. macOS has no error queue.
+#[cfg(target_os = "linux")]
+pub fn a_queued_error_is_reported_until_the_queue_is_read_on_epoll<B: Backend>() {
+    use nix::sys::socket::{MsgFlags, recv, setsockopt, sockopt};
+    use std::net::UdpSocket;
 
-        let mut poller = poller::<B, EventKind>();
-        let nobody = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
-        let here = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        here.set_nonblocking(true).unwrap();
-        setsockopt(&here, sockopt::Ipv4RecvErr, &true).unwrap();
-        poller.add(client(&here)).unwrap();
-        here.send_to(b"x", nobody).unwrap();
-        assert!(until(&mut poller, EventObject::is_error).is_readable());
-        assert_eq!(here.recv(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionRefused);
-        for _ in 0..3 {
-            assert!(only(&mut poller).is_error());
-            assert_eq!(here.recv(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
-        }
-        recv(here.as_raw_fd(), &mut [0], MsgFlags::MSG_ERRQUEUE).unwrap();
-        silent(&mut poller);
+    let mut poller = poller::<B, EventKind>();
+    // A socket that is connected to another address refuses the datagram, and holds its port.
+    let refusing = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    refusing.connect((Ipv4Addr::LOCALHOST, 9)).unwrap();
+    let here = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    here.set_nonblocking(true).unwrap();
+    setsockopt(&here, sockopt::Ipv4RecvErr, &true).unwrap();
+    poller.add(client(&here)).unwrap();
+    here.send_to(b"x", refusing.local_addr().unwrap()).unwrap();
+    assert!(wait_until(&mut poller, EventObject::is_error).is_readable());
+    assert_eq!(here.recv(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    for _ in 0..3 {
+        assert!(only_event(&mut poller).is_error());
+        assert_eq!(here.recv(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
     }
+    recv(here.as_raw_fd(), &mut [0], MsgFlags::MSG_ERRQUEUE).unwrap();
+    assert_silent(&mut poller);
 }
 
 sockopt_impl!(
-    /// How many bytes make a socket readable.
+    /// The number of bytes that makes a socket readable.
     ReceiveLowWater, SetOnly, libc::SOL_SOCKET, libc::SO_RCVLOWAT, libc::c_int
 );
 
-/// `SO_RCVLOWAT` holds a socket back until so many bytes are there.
-pub fn a_low_water_mark_is_honoured<B: Backend>() {
+/// A socket with `SO_RCVLOWAT` becomes readable when that many bytes have arrived.
+pub fn a_receive_low_water_mark_delays_readability<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let (here, mut there) = tcp_pair();
     nix::sys::socket::setsockopt(&here, ReceiveLowWater, &100).unwrap();
     poller.add(client(&here)).unwrap();
     there.write_all(&[0; 99]).unwrap();
-    silent(&mut poller);
+    assert_silent(&mut poller);
     there.write_all(&[0; 1]).unwrap();
-    let event = only(&mut poller);
+    let event = only_event(&mut poller);
     assert!(event.is_readable() && !event.is_read_closed(), "{event:?}");
     assert_eq!((&here).read(&mut [0; 200]).unwrap(), 100);
-    silent(&mut poller);
+    assert_silent(&mut poller);
 }
 
-/// Ordinary data around an out-of-band byte is told of, and all of it is read.
-pub fn data_around_an_out_of_band_byte_is_told_of<B: Backend>() {
+/// Ordinary data before and after an out-of-band byte is reported, and all of it can be read.
+pub fn data_around_an_out_of_band_byte_is_reported<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let (here, mut there) = tcp_pair();
     poller.add(EventObject::client(here.as_raw_fd())).unwrap();
@@ -529,10 +558,124 @@ pub fn data_around_an_out_of_band_byte_is_told_of<B: Backend>() {
     there.write_all(b"after").unwrap();
     let mut received = Vec::new();
     while received.len() < b"beforeafter".len() {
-        assert!(only(&mut poller).is_readable());
+        assert!(only_event(&mut poller).is_readable());
         let mut buffer = [0; 64];
         let bytes = (&here).read(&mut buffer).unwrap();
         received.extend_from_slice(&buffer[..bytes]);
     }
     assert_eq!(received, b"beforeafter");
+}
+
+/// A Unix stream whose peer called `shutdown(Read)`.
+///
+/// Linux: writable, and a write fails with EPIPE.
+/// macOS: neither writable nor write-closed until the peer closes. Writes succeed, and their data is lost
+/// (`sorflush` empties the peer's buffer, so `filt_sowrite_common` sees no room).
+pub fn a_unix_peer_that_shut_down_reading_is_seen_on_epoll_only<B: Backend>() {
+    for registered_before in [false, true] {
+        let mut poller = poller::<B, EventKind>();
+        let (here, there) = unix_pair();
+        if registered_before {
+            poller.add_with(client(&here), Interest::WRITE).unwrap();
+            assert!(only_event(&mut poller).is_writable());
+        }
+        there.shutdown(Shutdown::Read).unwrap();
+        if !registered_before {
+            poller.add_with(client(&here), Interest::WRITE).unwrap();
+        }
+        match B::KERNEL {
+            Kernel::Epoll => {
+                let event = only_event(&mut poller);
+                assert!(event.is_writable() && !event.is_write_closed() && !event.is_error(), "{event:?}");
+                assert_eq!((&here).write(b"x").unwrap_err().kind(), ErrorKind::BrokenPipe);
+            }
+            Kernel::Kqueue => {
+                assert_silent(&mut poller);
+                assert_eq!((&here).write(b"lost").unwrap(), 4);
+                assert_silent(&mut poller);
+            }
+            // A write would go to Linux's socket, and fail.
+            Kernel::EmulatedKqueue => assert_silent(&mut poller),
+        }
+        drop(there);
+        let event = wait_until(&mut poller, EventObject::is_write_closed);
+        assert!(event.is_writable(), "{event:?}");
+    }
+}
+
+/// A stream that calls `shutdown(Read)` while data is queued.
+///
+/// Linux: the data can still be read.
+/// macOS: the kernel drops the data.
+pub fn own_shutdown_of_reading_drops_queued_data_on_kqueue<B: Backend>() {
+    fn case<B: Backend, S: Stream>()
+    where
+        for<'a> &'a S: Read + Write,
+    {
+        let mut poller = poller::<B, EventKind>();
+        let (here, there) = S::pair();
+        poller.add(client(&here)).unwrap();
+        (&there).write_all(b"queued").unwrap();
+        assert!(only_event(&mut poller).is_readable());
+        here.shut(Shutdown::Read).unwrap();
+        let event = only_event(&mut poller);
+        assert!(event.is_readable() && event.is_read_closed(), "{event:?}");
+        let (bytes, end) = drain(&here);
+        assert!(matches!(end, End::Closed), "{end:?}");
+        match B::KERNEL {
+            Kernel::Epoll => assert_eq!(bytes, 6),
+            Kernel::Kqueue => assert_eq!(bytes, 0),
+            // The read goes to Linux's socket, which keeps the data.
+            Kernel::EmulatedKqueue => {}
+        }
+    }
+    for_each_stream!(B, case);
+}
+
+/// A program that pauses a connection does not read its data. If it watches an edge, of either direction, the
+/// poller still reports a reset. After `delete` the poller reports nothing.
+pub fn a_paused_connection_reports_a_reset_if_an_edge_is_watched<B: Backend>() {
+    for paused in [Some(Interest::READ.edge()), Some(Interest::WRITE.edge()), None] {
+        let mut poller = poller::<B, EventKind>();
+        let (here, there) = tcp_pair();
+        poller.add(client(&here)).unwrap();
+        (&there).write_all(b"not read").unwrap();
+        assert!(only_event(&mut poller).is_readable());
+        match paused {
+            Some(edge) => {
+                poller.modify(client(&here), edge).unwrap();
+                only_event(&mut poller);
+            }
+            None => poller.delete(here.as_raw_fd()).unwrap(),
+        }
+        assert_silent(&mut poller);
+        reset_by(there);
+        if paused.is_some() {
+            let event = wait_until(&mut poller, EventObject::is_error);
+            assert!(event.is_readable() || event.is_writable(), "{event:?}");
+        } else {
+            assert_silent(&mut poller);
+        }
+    }
+}
+
+/// Each poller that watches a listener reports a connection, and one `accept` gets it. The other `accept` would
+/// block, so a listener has to be non-blocking.
+pub fn a_connection_is_reported_by_each_poller_and_accepted_once<B: Backend>() {
+    let mut pollers = [poller::<B, EventKind>(), poller::<B, EventKind>()];
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let server = EventObject::server(listener.as_raw_fd());
+    for poller in &pollers {
+        poller.add(server).unwrap();
+    }
+    let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    for poller in &mut pollers {
+        assert_eq!(only_event(poller), server);
+    }
+    listener.accept().unwrap();
+    assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
+    for poller in &mut pollers {
+        assert_silent(poller);
+    }
 }

@@ -1,7 +1,7 @@
-//! Registrars: adding, modifying and deleting from other threads.
+//! Registrars: `add`, `modify` and `delete` on other threads.
 
 use std::io::{Read, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, mpsc};
@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use pollio_core::{EventKind, EventObject, Interest, Poller, Register, Wakeup};
 
-use crate::backend::{left_out, poller};
+use crate::Backend;
+use crate::assertions::{TIME_LIMIT, assert_silent, next_events, only_event, within_time_limit};
+use crate::backend::poller;
 use crate::fds::{drain_open, unix_pair};
-use crate::processes::isolated;
-use crate::verdicts::{LONG, in_time, next, only, silent};
-use crate::{Backend, Kernel};
+use crate::processes::{isolated, open_fds};
 
 type RegistrarOf<B> = <<B as Backend>::Poller<EventKind> as Poller>::Registrar;
 
@@ -26,20 +26,20 @@ fn send(mut stream: &UnixStream) {
     stream.write_all(b"x").unwrap();
 }
 
-/// Runs `change` with a registrar while the poller's owner waits for ever; returns what the wait returned.
+/// Runs `change` with a registrar while another thread waits. Returns the events of that wait.
 fn while_waiting<B: Backend>(
     mut poller: B::Poller<EventKind>,
     change: impl FnOnce(RegistrarOf<B>),
 ) -> Vec<EventObject> {
     let registrar = poller.registrar();
-    let waiting = thread::spawn(move || in_time(move || next(&mut poller)));
+    let waiting = thread::spawn(move || within_time_limit(move || next_events(&mut poller)));
     thread::sleep(Duration::from_millis(30));
     change(registrar);
     waiting.join().unwrap()
 }
 
-/// A registrar answers as the poller does, and either sees what the other has registered.
-pub fn a_registrar_answers_as_the_poller_does<B: Backend>() {
+/// A registrar gives the same results as the poller. Each sees the other's registrations.
+pub fn a_registrar_gives_the_same_results_as_the_poller<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let registrar = poller.registrar();
     let (here, there) = unix_pair();
@@ -50,22 +50,22 @@ pub fn a_registrar_answers_as_the_poller_does<B: Backend>() {
     registrar.add(client(&here)).unwrap();
     assert_eq!(code(registrar.add(client(&here))), libc::EEXIST);
     assert_eq!(code(poller.add(client(&here))), libc::EEXIST);
-    assert_eq!(only(&mut poller), client(&here));
-    let stamped = client(&here).with_generation(3);
-    registrar.clone().modify(stamped, Interest::WRITE).unwrap();
-    let event = only(&mut poller);
-    assert!(event == stamped && event.is_writable() && !event.is_readable(), "{event:?}");
+    assert_eq!(only_event(&mut poller), client(&here));
+    let changed = client(&here).with_generation(3);
+    registrar.clone().modify(changed, Interest::WRITE).unwrap();
+    let event = only_event(&mut poller);
+    assert!(event == changed && event.is_writable() && !event.is_readable(), "{event:?}");
     poller.delete(here.as_raw_fd()).unwrap();
     assert_eq!(code(registrar.delete(here.as_raw_fd())), libc::ENOENT);
     poller.add(client(&here)).unwrap();
     registrar.delete(here.as_raw_fd()).unwrap();
-    silent(&mut poller);
+    assert_silent(&mut poller);
     registrar.add_with(client(&here), Interest::READ.oneshot()).unwrap();
-    only(&mut poller);
-    silent(&mut poller);
+    only_event(&mut poller);
+    assert_silent(&mut poller);
 }
 
-/// A ready fd that another thread adds ends the wait under way, in each mode.
+/// If another thread adds a ready descriptor, a running wait ends, in each mode.
 pub fn an_add_by_another_thread_ends_a_wait<B: Backend>() {
     for interest in [Interest::READ, Interest::READ.edge(), Interest::READ.oneshot()] {
         let (here, there) = unix_pair();
@@ -77,7 +77,7 @@ pub fn an_add_by_another_thread_ends_a_wait<B: Backend>() {
     }
 }
 
-/// An fd that another thread adds, and that becomes ready later, ends the wait under way.
+/// A descriptor that another thread adds, and that becomes ready later, ends a running wait.
 pub fn an_fd_added_by_another_thread_is_watched<B: Backend>() {
     let (here, there) = unix_pair();
     let events = while_waiting::<B>(poller::<B, EventKind>(), |registrar| {
@@ -87,7 +87,7 @@ pub fn an_fd_added_by_another_thread_is_watched<B: Backend>() {
     assert_eq!(events, [client(&here)]);
 }
 
-/// A modify by another thread that makes an fd ready ends the wait under way, and so does re-arming a oneshot.
+/// A `modify` by another thread ends a running wait if it makes a descriptor ready or arms a oneshot again.
 pub fn a_modify_by_another_thread_ends_a_wait<B: Backend>() {
     let (here, there) = unix_pair();
     let idle = poller::<B, EventKind>();
@@ -101,7 +101,7 @@ pub fn a_modify_by_another_thread_ends_a_wait<B: Backend>() {
     for both in [Interest::READ, Interest::READ | Interest::WRITE] {
         let mut fired = poller::<B, EventKind>();
         fired.add_with(client(&here), both.oneshot()).unwrap();
-        only(&mut fired);
+        only_event(&mut fired);
         let events = while_waiting::<B>(fired, |registrar| {
             registrar.modify(client(&here), both.oneshot()).unwrap();
         });
@@ -109,8 +109,8 @@ pub fn a_modify_by_another_thread_ends_a_wait<B: Backend>() {
     }
 }
 
-/// A delete by another thread ends no wait, and nothing is told of the fd any more.
-pub fn a_delete_by_another_thread_ends_no_wait<B: Backend>() {
+/// A `delete` by another thread does not end a running wait, and the descriptor is not reported any more.
+pub fn a_delete_by_another_thread_does_not_end_a_wait<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let registrar = poller.registrar();
     let (here, there) = unix_pair();
@@ -127,11 +127,8 @@ pub fn a_delete_by_another_thread_ends_no_wait<B: Backend>() {
     });
 }
 
-/// An fd that another thread closes while the owner waits ends no wait, and nothing is told of it any more.
-pub fn a_close_by_another_thread_ends_no_wait<B: Backend>() {
-    if left_out::<B>(&[Kernel::LibKqueue], "it does not notice closed fds") {
-        return;
-    }
+/// A descriptor that another thread closes does not end a running wait, and is not reported any more.
+pub fn a_close_by_another_thread_does_not_end_a_wait<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let (here, there) = unix_pair();
     poller.add(client(&here)).unwrap();
@@ -146,8 +143,8 @@ pub fn a_close_by_another_thread_ends_no_wait<B: Backend>() {
     });
 }
 
-/// A registrar outlives its poller: nothing panics, and nothing is closed under it.
-pub fn a_registrar_outlives_its_poller<B: Backend>() {
+/// A registrar may outlive its poller. Its calls still work, and close nothing.
+pub fn a_registrar_may_outlive_its_poller<B: Backend>() {
     let poller = poller::<B, EventKind>();
     let (here, there) = unix_pair();
     poller.add(client(&here)).unwrap();
@@ -170,34 +167,57 @@ pub fn a_registrar_outlives_its_poller<B: Backend>() {
     assert_eq!(drain_open(&here), 1);
 }
 
-/// The poller's fd is closed with the last of the poller and its registrars, and no sooner.
+/// The poller's descriptor is closed with the last of the poller and its registrars.
 pub fn the_last_registrar_closes_the_pollers_fd<B: Backend>() {
-    if left_out::<B>(&[Kernel::LibKqueue], "what fds it has is its own business") {
-        return;
-    }
     isolated(|| {
-        let open = || std::fs::read_dir("/dev/fd").unwrap().count();
-        let before = open();
+        let before = open_fds();
         let poller = poller::<B, EventKind>();
         let registrars = [poller.registrar(), poller.registrar().clone()];
-        assert_eq!(open() - before, 1);
+        assert_eq!(open_fds() - before, 1);
         let [first, last] = registrars;
         drop((poller, first));
-        assert_eq!(open() - before, 1);
+        assert_eq!(open_fds() - before, 1);
         drop(last);
-        assert_eq!(open(), before);
+        assert_eq!(open_fds(), before);
     });
 }
 
-/// Of threads that add the same fd at once one succeeds, and of those that delete it one: each time.
-pub fn one_of_several_threads_wins<B: Backend>() {
+/// A registrar gives access to the descriptor of its poller.
+pub fn a_registrar_has_the_fd_of_its_poller<B: Backend>() {
+    let poller = poller::<B, EventKind>();
+    let registrar = poller.registrar();
+    assert_eq!(registrar.as_raw_fd(), poller.as_raw_fd());
+    assert_eq!(registrar.as_fd().as_raw_fd(), poller.as_raw_fd());
+    assert_eq!(registrar.clone().as_raw_fd(), poller.as_raw_fd());
+}
+
+/// Wakers and registrars work as trait objects.
+pub fn handles_work_as_trait_objects<B: Backend>() {
+    let mut poller = poller::<B, EventKind>();
+    let (here, there) = unix_pair();
+    send(&there);
+    let wakeup: Box<dyn Wakeup + Send> = Box::new(poller.waker().unwrap());
+    wakeup.wake().unwrap();
+    assert_eq!(poller.wait(-1).unwrap(), []);
+    let registrar = poller.registrar();
+    let register: &dyn Register = &registrar;
+    register.add(client(&here)).unwrap();
+    assert_eq!(only_event(&mut poller), client(&here));
+    register.modify(client(&here), Interest::WRITE).unwrap();
+    register.delete(here.as_raw_fd()).unwrap();
+    register.add_with(client(&here), Interest::READ.oneshot()).unwrap();
+    assert_eq!(only_event(&mut poller), client(&here));
+}
+
+/// If several threads add the same descriptor at once, one succeeds. If several delete it, one succeeds.
+pub fn one_of_several_racing_threads_succeeds<B: Backend>() {
     const THREADS: usize = 3;
     const ROUNDS: usize = 200;
     let mut poller = poller::<B, EventKind>();
     let (here, there) = unix_pair();
     send(&there);
     let barrier = Barrier::new(THREADS);
-    // What each thread's calls answered. Nothing is asserted before all threads are past the last barrier.
+    // The results of each thread's calls. A failed assertion before the last barrier would block the other threads.
     let answers: Vec<Vec<_>> = thread::scope(|scope| {
         let threads: Vec<_> = (0..THREADS as u32)
             .map(|thread| {
@@ -229,11 +249,11 @@ pub fn one_of_several_threads_wins<B: Backend>() {
         assert_eq!(added, [0, libc::EEXIST, libc::EEXIST], "round {round}");
         assert_eq!(deleted, [0, libc::ENOENT, libc::ENOENT], "round {round}");
     }
-    silent(&mut poller);
+    assert_silent(&mut poller);
 }
 
-/// Several threads add, modify and delete at once while the owner waits: every call succeeds, every event is of a
-/// registration that was made, and what is left at the end is told of.
+/// Several threads add, modify and delete while the owner waits. All calls succeed, every event belongs to a
+/// registration, and the remaining registrations are reported.
 pub fn several_threads_register_while_the_owner_waits<B: Backend>() {
     const THREADS: u32 = 4;
     const TIME: Duration = Duration::from_millis(800);
@@ -248,19 +268,19 @@ pub fn several_threads_register_while_the_owner_waits<B: Backend>() {
                 let both = Interest::READ | Interest::WRITE;
                 let pairs: Vec<_> = (0..4).map(|_| unix_pair()).collect();
                 pairs.iter().for_each(|(_, there)| send(there));
-                let stamp = |here| client(here).with_generation(thread + 1);
+                let object = |here| client(here).with_generation(thread + 1);
                 while start.elapsed() < TIME {
                     for (here, _) in &pairs {
-                        registrar.add(stamp(here)).unwrap();
-                        registrar.modify(stamp(here), both).unwrap();
-                        registrar.modify(stamp(here), both.oneshot()).unwrap();
-                        registrar.modify(stamp(here), Interest::WRITE.edge()).unwrap();
-                        registrar.modify(stamp(here), both.edge()).unwrap();
+                        registrar.add(object(here)).unwrap();
+                        registrar.modify(object(here), both).unwrap();
+                        registrar.modify(object(here), both.oneshot()).unwrap();
+                        registrar.modify(object(here), Interest::WRITE.edge()).unwrap();
+                        registrar.modify(object(here), both.edge()).unwrap();
                         registrar.delete(here.as_raw_fd()).unwrap();
                     }
                 }
                 for (here, _) in &pairs {
-                    registrar.add(stamp(here)).unwrap();
+                    registrar.add(object(here)).unwrap();
                 }
                 pairs
             })
@@ -270,7 +290,7 @@ pub fn several_threads_register_while_the_owner_waits<B: Backend>() {
     let owner = {
         let waiting = Arc::clone(&waiting);
         thread::spawn(move || {
-            in_time(move || {
+            within_time_limit(move || {
                 let mut events = Vec::new();
                 while waiting.load(Ordering::Acquire) {
                     poller.wait_into(&mut events, None).unwrap();
@@ -287,23 +307,23 @@ pub fn several_threads_register_while_the_owner_waits<B: Backend>() {
     waiting.store(false, Ordering::Release);
     waker.wake().unwrap();
     let mut poller = owner.join().unwrap();
-    // The first of these waits may be ended by the wake.
-    let events = next(&mut poller);
-    let mut told: Vec<_> = events.iter().map(|event| (event.generation(), event.fd)).collect();
-    told.sort_unstable();
+    // The wake-up may end the first of these waits.
+    let events = next_events(&mut poller);
+    let mut reported: Vec<_> = events.iter().map(|event| (event.generation(), event.fd)).collect();
+    reported.sort_unstable();
     let mut left: Vec<_> = (1..)
         .zip(&pairs)
-        .flat_map(|(stamp, pairs)| pairs.iter().map(move |(here, _)| (stamp, here.as_raw_fd())))
+        .flat_map(|(generation, pairs)| pairs.iter().map(move |(here, _)| (generation, here.as_raw_fd())))
         .collect();
     left.sort_unstable();
-    assert_eq!(told, left);
+    assert_eq!(reported, left);
 }
 
-/// Workers share oneshots: the owner hands each event to some worker, which reads one byte and arms the fd again.
-/// No fd is in two hands at once, and no byte is left behind.
-pub fn workers_that_arm_oneshots_again_lose_nothing<B: Backend>() {
+/// Workers share oneshots: the owner passes each event to a worker, which reads one byte and arms the oneshot
+/// again. No two workers have the same descriptor at once, and no byte is left.
+pub fn workers_that_rearm_oneshots_lose_nothing<B: Backend>() {
     const WORKERS: usize = 3;
-    const BYTES: usize = 200;
+    const BYTES: usize = 50;
     for interest in [Interest::READ, Interest::READ | Interest::WRITE] {
         let mut poller = poller::<B, EventKind>();
         let registrar = poller.registrar();
@@ -323,7 +343,7 @@ pub fn workers_that_arm_oneshots_again_lose_nothing<B: Backend>() {
                 for event in queue {
                     let index = event.generation() as usize;
                     let alone = !busy[index].swap(true, Ordering::AcqRel);
-                    assert!(alone, "in two hands at once");
+                    assert!(alone, "two workers have the same descriptor");
                     let read = (&pairs[index].0).read(&mut [0]).is_ok_and(|bytes| bytes == 1);
                     busy[index].store(false, Ordering::Release);
                     if read && left.fetch_sub(1, Ordering::AcqRel) == 1 {
@@ -345,11 +365,11 @@ pub fn workers_that_arm_oneshots_again_lose_nothing<B: Backend>() {
                 }
             })
         };
-        in_time(move || {
+        within_time_limit(move || {
             let start = Instant::now();
             let mut turn = 0;
             while left.load(Ordering::Acquire) > 0 {
-                assert!(start.elapsed() < LONG, "bytes left behind");
+                assert!(start.elapsed() < TIME_LIMIT, "some bytes were not read");
                 for event in poller.wait(1_000).unwrap() {
                     turn += 1;
                     queues[turn % WORKERS].send(event).unwrap();

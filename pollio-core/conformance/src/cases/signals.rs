@@ -1,4 +1,4 @@
-//! Signals: they do not end a wait, and lose nothing.
+//! Signals: they do not end a wait, and no event is lost.
 
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
@@ -9,15 +9,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use libc::c_int;
-use nix::sys::pthread::{pthread_kill, pthread_self};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use pollio_core::{EventKind, EventObject, Interest, Poller};
 
 use crate::Backend;
+use crate::assertions::{TIME_LIMIT, TIME_LIMIT_MS};
 use crate::backend::poller;
 use crate::fds::{drain_open, unix_pair};
 use crate::processes::isolated;
-use crate::verdicts::LONG;
+use crate::threads::SignalTarget;
 
 static HANDLED: AtomicUsize = AtomicUsize::new(0);
 
@@ -25,22 +25,22 @@ extern "C" fn count(_: c_int) {
     HANDLED.fetch_add(1, Ordering::Relaxed);
 }
 
-/// How many signals the handler has counted.
+/// Returns how many signals the handler has counted.
 fn handled() -> usize {
     HANDLED.load(Ordering::Relaxed)
 }
 
-/// Handles SIGUSR1 by counting, with SA_RESTART or without.
-fn handle(restart: bool) {
+/// Installs a handler for SIGUSR1 that counts, with SA_RESTART or without.
+fn count_signals(restart: bool) {
     let flags = if restart { SaFlags::SA_RESTART } else { SaFlags::empty() };
     let action = SigAction::new(SigHandler::Handler(count), flags, SigSet::empty());
     // SAFETY: the handler only adds to an atomic, which is async-signal-safe.
     unsafe { sigaction(Signal::SIGUSR1, &action) }.unwrap();
 }
 
-/// Runs `run`, on this thread, which gets `signal` again and again meanwhile, with a pause in between.
-fn under<T>(signal: Signal, pause: Duration, run: impl FnOnce() -> T) -> T {
-    /// Ends the signals even if `run` panics.
+/// Calls `run` on this thread. Meanwhile another thread sends `signal` to it all the time, with pauses.
+fn with_signals<T>(signal: Signal, pause: Duration, run: impl FnOnce() -> T) -> T {
+    /// Stops the signals, even if `run` panics.
     struct End<'a>(&'a AtomicBool);
 
     impl Drop for End<'_> {
@@ -49,11 +49,11 @@ fn under<T>(signal: Signal, pause: Duration, run: impl FnOnce() -> T) -> T {
         }
     }
 
-    let (waiter, ended) = (pthread_self(), AtomicBool::new(false));
+    let (waiter, ended) = (SignalTarget::this_thread(), AtomicBool::new(false));
     thread::scope(|scope| {
         scope.spawn(|| {
             while !ended.load(Ordering::Acquire) {
-                pthread_kill(waiter, signal).unwrap();
+                waiter.send(signal);
                 thread::sleep(pause);
             }
         });
@@ -62,56 +62,58 @@ fn under<T>(signal: Signal, pause: Duration, run: impl FnOnce() -> T) -> T {
     })
 }
 
-/// Runs `run` until the handler has counted more than `least` signals: a busy machine may let few through at a time.
+/// Repeats `run` until the handler has counted more than `least` signals. A busy machine may deliver few at a time.
 fn until_handled(least: usize, mut run: impl FnMut()) {
     let (start, before) = (Instant::now(), handled());
     while handled() - before <= least {
-        assert!(start.elapsed() < 3 * LONG, "there were no signals");
+        assert!(start.elapsed() < 3 * TIME_LIMIT, "no signals were delivered");
         run();
     }
 }
 
 const OFTEN: Duration = Duration::from_millis(5);
 
-/// As often as the machine does it, some ten thousand times a second.
-const STORM: Duration = Duration::from_micros(30);
+/// The pause for signals at the highest rate that the machine allows, about ten thousand a second.
+const CONSTANTLY: Duration = Duration::from_micros(30);
 
-/// Waits in each way, `timeout` long, and asserts that nothing comes, nor before the time.
-fn waits_its_time<B: Backend>(timeout: Duration) {
+/// Waits with `timeout` by each method, and asserts that no wait is early or returns an event.
+fn assert_wait_times_out<B: Backend>(timeout: Duration) {
     let mut poller = poller::<B, EventKind>();
     let (idle, _peer) = unix_pair();
     poller.add(EventObject::client(idle.as_raw_fd())).unwrap();
     let mut events = Vec::new();
-    // A whole number of milliseconds, and not.
+    // With a whole number of milliseconds, and with a fraction.
     for timeout in [timeout, timeout + Duration::from_micros(300)] {
         let start = Instant::now();
         assert_eq!(poller.wait_into(&mut events, Some(timeout)).unwrap(), 0);
         let elapsed = start.elapsed();
         assert!(elapsed >= timeout, "{timeout:?}: ended after {elapsed:?}");
-        assert!(elapsed < LONG, "{timeout:?}: started anew with each signal: {elapsed:?}");
+        assert!(elapsed < TIME_LIMIT, "{timeout:?}: each signal restarted the timeout: {elapsed:?}");
     }
     let start = Instant::now();
     assert_eq!(poller.wait(timeout.as_millis() as i32).unwrap(), []);
-    assert!(start.elapsed() >= timeout && start.elapsed() < LONG);
+    assert!(start.elapsed() >= timeout && start.elapsed() < TIME_LIMIT);
 }
 
-/// A signal does not end a wait, with SA_RESTART or without: it goes on with the time that is left.
+/// A signal does not end a wait, with SA_RESTART or without. The wait goes on with the remaining time.
 pub fn a_signal_does_not_end_a_wait<B: Backend>() {
     isolated(|| {
         for restart in [false, true] {
-            handle(restart);
+            count_signals(restart);
             until_handled(5, || {
-                under(Signal::SIGUSR1, OFTEN, || waits_its_time::<B>(Duration::from_millis(100)));
+                with_signals(Signal::SIGUSR1, OFTEN, || {
+                    assert_wait_times_out::<B>(Duration::from_millis(100))
+                });
             });
         }
     });
 }
 
-/// A wait without end goes on through signals, until there is an event.
-pub fn a_signal_does_not_end_a_wait_without_end<B: Backend>() {
+/// A signal does not end a wait without a timeout. An event ends it.
+pub fn a_signal_does_not_end_a_wait_without_a_timeout<B: Backend>() {
     isolated(|| {
         for restart in [false, true] {
-            handle(restart);
+            count_signals(restart);
             let mut poller = poller::<B, EventKind>();
             let (here, mut there) = unix_pair();
             let client = EventObject::client(here.as_raw_fd());
@@ -122,7 +124,7 @@ pub fn a_signal_does_not_end_a_wait_without_end<B: Backend>() {
                 there
             });
             let mut events = Vec::new();
-            under(Signal::SIGUSR1, OFTEN, || {
+            with_signals(Signal::SIGUSR1, OFTEN, || {
                 assert_eq!(poller.wait(-1).unwrap(), [client]);
                 drain_open(&here);
                 let timeout = Duration::from_millis(50);
@@ -133,17 +135,17 @@ pub fn a_signal_does_not_end_a_wait_without_end<B: Backend>() {
     });
 }
 
-/// A wait that polls is not ended early, nor kept, by signals.
+/// A wait with a timeout of 0 reports what is ready, even if signals interrupt it.
 pub fn a_signal_does_not_disturb_a_wait_that_polls<B: Backend>() {
     isolated(|| {
-        handle(false);
+        count_signals(false);
         let mut poller = poller::<B, EventKind>();
         let (here, mut there) = unix_pair();
         let client = EventObject::client(here.as_raw_fd());
         poller.add(client).unwrap();
         there.write_all(b"x").unwrap();
         let start = Instant::now();
-        under(Signal::SIGUSR1, STORM, || {
+        with_signals(Signal::SIGUSR1, CONSTANTLY, || {
             while start.elapsed() < Duration::from_millis(100) {
                 assert_eq!(poller.wait(0).unwrap(), [client]);
             }
@@ -151,30 +153,32 @@ pub fn a_signal_does_not_disturb_a_wait_that_polls<B: Backend>() {
     });
 }
 
-/// A signal that is ignored does not end a wait.
+/// A signal that is ignored by default does not end a wait.
 pub fn an_ignored_signal_does_not_end_a_wait<B: Backend>() {
     isolated(|| {
-        // Ignored by default.
+        // The default action of these signals is to ignore them.
         for signal in [Signal::SIGURG, Signal::SIGWINCH] {
-            under(signal, OFTEN, || waits_its_time::<B>(Duration::from_millis(50)));
+            with_signals(signal, OFTEN, || assert_wait_times_out::<B>(Duration::from_millis(50)));
         }
     });
 }
 
-/// In a storm of signals a wait ends when its time is up.
-pub fn a_wait_ends_in_a_storm_of_signals<B: Backend>() {
+/// A wait ends at its timeout, even if signals interrupt it all the time.
+pub fn a_wait_times_out_under_constant_signals<B: Backend>() {
     isolated(|| {
-        handle(false);
+        count_signals(false);
         until_handled(50, || {
-            under(Signal::SIGUSR1, STORM, || waits_its_time::<B>(Duration::from_millis(100)));
+            with_signals(Signal::SIGUSR1, CONSTANTLY, || {
+                assert_wait_times_out::<B>(Duration::from_millis(100))
+            });
         });
     });
 }
 
-/// In a storm of signals no event is lost: each that becomes ready is reported, level, edge and oneshot.
-pub fn no_event_is_lost_in_a_storm_of_signals<B: Backend>() {
+/// Every event is reported, in each mode, even if signals interrupt the waits all the time.
+pub fn no_event_is_lost_under_constant_signals<B: Backend>() {
     isolated(|| {
-        handle(false);
+        count_signals(false);
         for interest in [Interest::READ, Interest::READ.edge(), Interest::READ.oneshot()] {
             let mut poller = poller::<B, EventKind>();
             let (mut here, mut there) = unix_pair();
@@ -187,15 +191,15 @@ pub fn no_event_is_lost_in_a_storm_of_signals<B: Backend>() {
                 while rounds < 10 || start.elapsed() < Duration::from_millis(300) {
                     rounds += 1;
                     there.write_all(b"x").unwrap();
-                    // What is lost is never answered.
-                    acknowledged.recv_timeout(LONG).expect("an event was lost");
+                    // A lost event is never acknowledged.
+                    acknowledged.recv_timeout(TIME_LIMIT).expect("an event was lost");
                 }
                 there.write_all(b"!").unwrap();
                 there
             });
-            under(Signal::SIGUSR1, STORM, || {
+            with_signals(Signal::SIGUSR1, CONSTANTLY, || {
                 loop {
-                    assert_eq!(poller.wait(LONG.as_millis() as i32).unwrap(), [client]);
+                    assert_eq!(poller.wait(TIME_LIMIT_MS).unwrap(), [client]);
                     let mut byte = [0];
                     here.read_exact(&mut byte).unwrap();
                     if byte == *b"!" {
@@ -212,16 +216,16 @@ pub fn no_event_is_lost_in_a_storm_of_signals<B: Backend>() {
     });
 }
 
-/// Signals do not disturb adding, modifying and deleting: each call is made, and once.
-pub fn a_signal_does_not_disturb_registering<B: Backend>() {
+/// Signals do not disturb `add`, `modify` and `delete`: each call takes effect once.
+pub fn signals_do_not_disturb_registering<B: Backend>() {
     isolated(|| {
-        handle(false);
+        count_signals(false);
         let mut poller = poller::<B, EventKind>();
         let (here, mut there) = unix_pair();
         there.write_all(b"x").unwrap();
         let client = EventObject::client(here.as_raw_fd());
         let start = Instant::now();
-        under(Signal::SIGUSR1, STORM, || {
+        with_signals(Signal::SIGUSR1, CONSTANTLY, || {
             while start.elapsed() < Duration::from_millis(200) {
                 poller.add(client).unwrap();
                 poller.modify(client.with_generation(1), Interest::READ | Interest::WRITE).unwrap();
@@ -233,18 +237,18 @@ pub fn a_signal_does_not_disturb_registering<B: Backend>() {
     });
 }
 
-/// A process that is stopped while it waits goes on waiting when it is continued.
-pub fn a_wait_goes_on_after_the_process_was_stopped<B: Backend>() {
+/// A process is stopped during a wait and continued. The wait goes on.
+pub fn a_wait_continues_after_the_process_was_stopped<B: Backend>() {
     isolated(|| {
         let stop = |milliseconds: u32| {
             let id = std::process::id();
             let script = format!("sleep 0.05; kill -STOP {id}; sleep 0.{milliseconds:03}; kill -CONT {id}");
             Command::new("sh").args(["-c", &script]).spawn().unwrap()
         };
-        // The time is up after it was continued; before.
+        // The timeout expires after the process was continued, and while it is stopped.
         for milliseconds in [400, 100] {
             let mut stopper = stop(200);
-            waits_its_time::<B>(Duration::from_millis(milliseconds));
+            assert_wait_times_out::<B>(Duration::from_millis(milliseconds));
             stopper.wait().unwrap();
         }
         let mut poller = poller::<B, EventKind>();

@@ -1,4 +1,4 @@
-//! Time-outs: never early, never a busy loop, never too long for the kernel.
+//! Timeouts: never early, never a busy loop, never too long for the kernel.
 
 use std::io::Write;
 use std::os::fd::AsRawFd;
@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 use pollio_core::{EventKind, EventObject, Poller};
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::backend::{left_out, poller};
+use crate::Backend;
+use crate::assertions::{TIME_LIMIT, within_time_limit};
+use crate::backend::poller;
 use crate::fds::{ready_pair, unix_pair};
-use crate::verdicts::{LONG, in_time};
-use crate::{Backend, Kernel};
 
-/// A time-out of 0 polls: the wait returns at once, with what is ready.
+/// A wait with a timeout of 0 returns at once, with the events that are ready.
 pub fn a_timeout_of_zero_returns_at_once<B: Backend>() {
-    in_time(|| {
+    within_time_limit(|| {
         let mut poller = poller::<B, EventKind>();
         let (idle, _peer) = unix_pair();
         let mut events = Vec::new();
@@ -35,16 +35,16 @@ pub fn a_timeout_of_zero_returns_at_once<B: Backend>() {
     });
 }
 
-/// How a wait is asked for.
+/// A timeout, for `wait` or for `wait_into`.
 #[derive(Clone, Copy, Debug)]
 enum Timeout {
     Milliseconds(i32),
     Duration(Option<Duration>),
 }
 
-/// Waits on an fd that becomes ready after a while: the wait goes on until then, and ends with its event.
-fn blocks_until_ready<B: Backend>(timeout: Timeout) {
-    in_time(move || {
+/// Waits for a descriptor that becomes ready after a while. Asserts that the wait ends with its event, and not before.
+fn assert_blocks_until_ready<B: Backend>(timeout: Timeout) {
+    within_time_limit(move || {
         let mut poller = poller::<B, EventKind>();
         let (here, mut there) = unix_pair();
         let client = EventObject::client(here.as_raw_fd());
@@ -71,35 +71,33 @@ fn blocks_until_ready<B: Backend>(timeout: Timeout) {
     });
 }
 
-/// -1 blocks until there is an event, and so does any other negative number.
+/// A wait with a negative timeout blocks until there is an event.
 pub fn a_negative_timeout_blocks<B: Backend>() {
     for timeout in [-1, -2, -1_000, i32::MIN + 1, i32::MIN] {
-        blocks_until_ready::<B>(Timeout::Milliseconds(timeout));
+        assert_blocks_until_ready::<B>(Timeout::Milliseconds(timeout));
     }
 }
 
-/// No time-out blocks until there is an event.
-pub fn no_timeout_blocks<B: Backend>() {
-    blocks_until_ready::<B>(Timeout::Duration(None));
+/// `wait_into` without a timeout blocks until there is an event.
+pub fn a_wait_without_a_timeout_blocks<B: Backend>() {
+    assert_blocks_until_ready::<B>(Timeout::Duration(None));
 }
 
-/// An event ends a wait whose time is far from up.
-pub fn an_event_ends_a_wait_before_its_time<B: Backend>() {
+/// An event ends a wait long before its timeout.
+pub fn an_event_ends_a_wait_before_its_timeout<B: Backend>() {
     for seconds in [100, 100_000] {
-        blocks_until_ready::<B>(Timeout::Milliseconds(seconds * 1_000));
+        assert_blocks_until_ready::<B>(Timeout::Milliseconds(seconds * 1_000));
         let timeout = Duration::from_secs(seconds as u64);
-        blocks_until_ready::<B>(Timeout::Duration(Some(timeout)));
-        // With a part of a millisecond.
-        blocks_until_ready::<B>(Timeout::Duration(Some(timeout + Duration::from_nanos(1))));
+        assert_blocks_until_ready::<B>(Timeout::Duration(Some(timeout)));
+        // With a fraction of a millisecond.
+        assert_blocks_until_ready::<B>(Timeout::Duration(Some(timeout + Duration::from_nanos(1))));
     }
 }
 
-/// Time-outs that are longer than the kernel takes, up to the longest that there is, block until there is an event.
+/// A timeout that is longer than the kernel accepts, up to the longest `Duration`, blocks until there is an
+/// event.
 pub fn a_huge_timeout_blocks<B: Backend>() {
-    if left_out::<B>(&[Kernel::LibKqueue], "it counts milliseconds in 32 bits") {
-        return;
-    }
-    blocks_until_ready::<B>(Timeout::Milliseconds(i32::MAX));
+    assert_blocks_until_ready::<B>(Timeout::Milliseconds(i32::MAX));
     let seconds = |seconds| Duration::from_secs(seconds);
     let milliseconds = Duration::from_millis(i32::MAX as u64);
     for timeout in [
@@ -115,13 +113,13 @@ pub fn a_huge_timeout_blocks<B: Backend>() {
         seconds(i64::MAX as u64 + 1),
         Duration::MAX,
     ] {
-        blocks_until_ready::<B>(Timeout::Duration(Some(timeout)));
+        assert_blocks_until_ready::<B>(Timeout::Duration(Some(timeout)));
     }
 }
 
-/// What is ready already is handed out at once, whatever the time-out.
-pub fn what_is_ready_is_handed_out_whatever_the_timeout<B: Backend>() {
-    in_time(|| {
+/// A descriptor that is ready already is reported at once, with every timeout.
+pub fn a_ready_fd_is_reported_at_once_with_any_timeout<B: Backend>() {
+    within_time_limit(|| {
         let mut poller = poller::<B, EventKind>();
         let (here, _there) = ready_pair();
         let client = EventObject::client(here.as_raw_fd());
@@ -130,7 +128,7 @@ pub fn what_is_ready_is_handed_out_whatever_the_timeout<B: Backend>() {
             assert_eq!(poller.wait(timeout).unwrap(), [client], "{timeout}");
         }
         let mut events = Vec::new();
-        for timeout in [Duration::ZERO, Duration::from_nanos(1), LONG * 10, Duration::MAX] {
+        for timeout in [Duration::ZERO, Duration::from_nanos(1), TIME_LIMIT * 10, Duration::MAX] {
             assert_eq!(poller.wait_into(&mut events, Some(timeout)).unwrap(), 1, "{timeout:?}");
             assert_eq!(events, [client], "{timeout:?}");
         }
@@ -138,7 +136,7 @@ pub fn what_is_ready_is_handed_out_whatever_the_timeout<B: Backend>() {
     });
 }
 
-/// A wait is never shorter than its time-out, in milliseconds or parts of them, and then returns nothing.
+/// A wait without an event never returns before its timeout, in milliseconds or parts of one.
 pub fn a_wait_is_never_early<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let (idle, _peer) = unix_pair();
@@ -162,8 +160,8 @@ pub fn a_wait_is_never_early<B: Backend>() {
     }
 }
 
-/// A thousand waits of a tenth of a millisecond: none of them is early.
-pub fn a_thousand_short_waits_are_none_of_them_early<B: Backend>() {
+/// Of a thousand waits with a timeout of 100 µs, none returns early.
+pub fn a_thousand_short_waits_are_never_early<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let mut events: Vec<EventObject> = Vec::new();
     let timeout = Duration::from_micros(100);
@@ -174,24 +172,24 @@ pub fn a_thousand_short_waits_are_none_of_them_early<B: Backend>() {
     }
 }
 
-/// A time-out below a millisecond is kept: it is not rounded up to one.
+/// A timeout below a millisecond is not rounded up to a millisecond. Linux: this needs `epoll_pwait2`.
 pub fn a_timeout_below_a_millisecond_is_kept<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let mut events: Vec<EventObject> = Vec::new();
     let timeout = Duration::from_micros(200);
     let start = Instant::now();
-    // The best of many, for a busy machine adds to most of them.
+    // Takes the shortest of many, because other work on the machine prolongs most of them.
     let mut best = Duration::MAX;
     while best >= Duration::from_millis(1) {
         let start_of_one = Instant::now();
         assert_eq!(poller.wait_into(&mut events, Some(timeout)).unwrap(), 0);
         best = best.min(start_of_one.elapsed());
-        assert!(start.elapsed() < LONG / 3, "the shortest was {best:?}");
+        assert!(start.elapsed() < TIME_LIMIT, "the shortest wait took {best:?}");
     }
 }
 
-/// A short time-out is not a busy loop: the thread sleeps for most of it.
-pub fn a_short_timeout_is_no_busy_loop<B: Backend>() {
+/// A wait with a short timeout does not spin: the thread sleeps for most of it.
+pub fn a_short_timeout_does_not_spin<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let mut events: Vec<EventObject> = Vec::new();
     let cpu_time = || {
@@ -208,9 +206,9 @@ pub fn a_short_timeout_is_no_busy_loop<B: Backend>() {
     }
 }
 
-/// A time-out of one nanosecond blocks, if for a moment: it ends, and it is not for ever.
+/// A wait with a timeout of one nanosecond ends.
 pub fn a_timeout_of_a_nanosecond_ends<B: Backend>() {
-    in_time(|| {
+    within_time_limit(|| {
         let mut poller = poller::<B, EventKind>();
         let mut events: Vec<EventObject> = Vec::new();
         for _ in 0..100 {
@@ -220,8 +218,8 @@ pub fn a_timeout_of_a_nanosecond_ends<B: Backend>() {
     });
 }
 
-/// A wait whose time is up returns nothing: the vector that it was given is empty then, and keeps its room.
-pub fn a_wait_that_expires_returns_nothing<B: Backend>() {
+/// A wait that times out returns no events. `wait_into` clears the vector and keeps its capacity.
+pub fn a_wait_that_times_out_returns_no_events<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let (idle, _peer) = unix_pair();
     poller.add(EventObject::client(idle.as_raw_fd())).unwrap();
@@ -236,20 +234,20 @@ pub fn a_wait_that_expires_returns_nothing<B: Backend>() {
     }
 }
 
-/// `wait_into` clears, then fills, and says how many there are.
-pub fn wait_into_clears_then_fills<B: Backend>() {
+/// `wait_into` clears the vector, fills it, and returns the number of events.
+pub fn wait_into_clears_the_vector_first<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let pairs: Vec<_> = (0..4).map(|_| ready_pair()).collect();
     let mut events = vec![EventObject::server(1); 9];
     for (count, (here, _)) in pairs.iter().enumerate() {
         poller.add(EventObject::client(here.as_raw_fd())).unwrap();
-        assert_eq!(poller.wait_into(&mut events, Some(LONG)).unwrap(), count + 1);
+        assert_eq!(poller.wait_into(&mut events, Some(TIME_LIMIT)).unwrap(), count + 1);
         assert_eq!(events.len(), count + 1);
         assert!(events.iter().all(|event| event.kind == EventKind::Client));
     }
 }
 
-/// With room for one event, time-outs are as with room for many.
+/// A poller with a capacity of one has the same timeouts.
 pub fn a_capacity_of_one_has_the_same_timeouts<B: Backend>() {
     let mut poller: B::Poller<EventKind> = Poller::with_capacity(1).unwrap();
     let start = Instant::now();

@@ -1,4 +1,4 @@
-//! Wakers: they end a wait from anywhere, and no wake-up is lost.
+//! Wakers: they end a wait from any thread, and no wake-up is lost.
 
 use std::io::Write;
 use std::os::fd::AsRawFd;
@@ -8,49 +8,51 @@ use std::task;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use allocation_counter::measure;
 use pollio_core::{EventKind, EventObject, Interest, Poller, Register, Wakeup};
 
-use crate::backend::{left_out, poller};
+use crate::assertions::{
+    SILENCE_MS, TIME_LIMIT, TIME_LIMIT_MS, assert_silent, only_event, within_time_limit,
+};
+use crate::backend::poller;
 use crate::fds::{drain_open, unix_pair};
-use crate::processes::isolated;
-use crate::verdicts::{A_WHILE, LONG, in_time, only, silent};
+use crate::processes::{isolated, open_fds};
+use crate::threads::SignalTarget;
 use crate::{Backend, Kernel};
 
-type WakerOf<B> = <<B as Backend>::Poller<EventKind> as Poller>::Waker;
-
-/// Asserts that the next wait is ended by a wake, and by no event.
+/// Asserts that a wake-up, and no event, ends the next wait.
 #[track_caller]
-fn woken(poller: &mut impl Poller) {
+fn assert_woken(poller: &mut impl Poller) {
     let start = Instant::now();
-    let events = poller.wait(LONG.as_millis() as i32).unwrap();
-    assert!(events.is_empty(), "a wake is no event: {events:?}");
-    assert!(start.elapsed() < LONG, "not woken");
+    let events = poller.wait(TIME_LIMIT_MS).unwrap();
+    assert!(events.is_empty(), "a wake-up was returned as an event: {events:?}");
+    assert!(start.elapsed() < TIME_LIMIT, "not woken");
 }
 
-/// Asserts that nothing ends the next wait before its time.
+/// Asserts that nothing ends the next wait before its timeout.
 #[track_caller]
-fn not_woken(poller: &mut impl Poller) {
+fn assert_not_woken(poller: &mut impl Poller) {
     let start = Instant::now();
-    silent(poller);
+    assert_silent(poller);
     let elapsed = start.elapsed();
-    assert!(elapsed >= Duration::from_millis(A_WHILE as u64), "woken after {elapsed:?}");
+    assert!(elapsed >= Duration::from_millis(SILENCE_MS as u64), "woken after {elapsed:?}");
 }
 
-/// A wake before a wait ends it, and it alone.
-pub fn a_wake_before_a_wait_ends_it<B: Backend>() {
+/// A wake-up before a wait ends that wait, and no later one.
+pub fn a_wake_before_a_wait_ends_that_wait<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let waker = poller.waker().unwrap();
-    not_woken(&mut poller);
+    assert_not_woken(&mut poller);
     for _ in 0..5 {
         waker.wake().unwrap();
-        woken(&mut poller);
-        not_woken(&mut poller);
+        assert_woken(&mut poller);
+        assert_not_woken(&mut poller);
     }
 }
 
-/// A wake during a wait ends it, one that waits for ever too.
-pub fn a_wake_during_a_wait_ends_it<B: Backend>() {
-    for timeout in [None, Some(LONG), Some(Duration::MAX)] {
+/// A wake-up during a wait ends it, with and without a timeout.
+pub fn a_wake_during_a_wait_ends_that_wait<B: Backend>() {
+    for timeout in [None, Some(TIME_LIMIT), Some(Duration::MAX)] {
         let mut poller = poller::<B, EventKind>();
         let waker = poller.waker().unwrap();
         let waiting = move || {
@@ -59,7 +61,7 @@ pub fn a_wake_during_a_wait_ends_it<B: Backend>() {
                 assert_eq!(poller.wait_into(&mut events, timeout).unwrap(), 0);
             }
         };
-        let thread = thread::spawn(move || in_time(waiting));
+        let thread = thread::spawn(move || within_time_limit(waiting));
         while !thread.is_finished() {
             thread::sleep(Duration::from_millis(10));
             waker.wake().unwrap();
@@ -68,66 +70,66 @@ pub fn a_wake_during_a_wait_ends_it<B: Backend>() {
     }
 }
 
-/// A wake is used up by the wait that sees it, whatever its time-out.
+/// The wait that sees a wake-up uses it up, even if its timeout is 0.
 pub fn a_wake_is_used_up_by_a_wait_that_polls<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let waker = poller.waker().unwrap();
     for _ in 0..5 {
         waker.wake().unwrap();
         assert!(poller.wait(0).unwrap().is_empty());
-        not_woken(&mut poller);
+        assert_not_woken(&mut poller);
     }
     waker.wake().unwrap();
-    woken(&mut poller);
+    assert_woken(&mut poller);
 }
 
-/// A million wakes before a wait are one.
-pub fn a_million_wakes_are_one<B: Backend>() {
+/// A million wake-ups before a wait end one wait.
+pub fn a_million_wakes_end_one_wait<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let waker = poller.waker().unwrap();
     for _ in 0..2 {
         for _ in 0..1_000_000 {
             waker.wake().unwrap();
         }
-        woken(&mut poller);
-        not_woken(&mut poller);
+        assert_woken(&mut poller);
+        assert_not_woken(&mut poller);
     }
 }
 
-/// All wakers of a poller, clones and those asked for later, are one.
-pub fn all_wakers_of_a_poller_are_one<B: Backend>() {
+/// All wakers of a poller, clones and later ones, share their wake-ups.
+pub fn all_wakers_of_a_poller_share_their_wake_ups<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let wakers = [poller.waker().unwrap(), poller.waker().unwrap()];
     let wakers = [wakers[0].clone(), wakers[1].clone(), wakers[0].clone()];
     for waker in &wakers {
         waker.wake().unwrap();
-        woken(&mut poller);
+        assert_woken(&mut poller);
     }
     for waker in &wakers {
         waker.wake().unwrap();
     }
-    woken(&mut poller);
-    not_woken(&mut poller);
+    assert_woken(&mut poller);
+    assert_not_woken(&mut poller);
     drop(wakers);
     poller.waker().unwrap().wake().unwrap();
-    woken(&mut poller);
+    assert_woken(&mut poller);
 }
 
-/// A waker of one poller wakes no other.
+/// A waker wakes its own poller only.
 pub fn a_waker_wakes_no_other_poller<B: Backend>() {
     let mut one = poller::<B, EventKind>();
     let mut two = poller::<B, EventKind>();
     let wakers = [one.waker().unwrap(), two.waker().unwrap()];
     wakers[0].wake().unwrap();
-    not_woken(&mut two);
-    woken(&mut one);
+    assert_not_woken(&mut two);
+    assert_woken(&mut one);
     wakers[1].wake().unwrap();
-    not_woken(&mut one);
-    woken(&mut two);
+    assert_not_woken(&mut one);
+    assert_woken(&mut two);
 }
 
-/// Threads wake through clones of one waker.
-pub fn many_threads_wake<B: Backend>() {
+/// Several threads can wake through clones of one waker.
+pub fn many_threads_can_wake<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let waker = poller.waker().unwrap();
     for _ in 0..20 {
@@ -136,23 +138,23 @@ pub fn many_threads_wake<B: Backend>() {
                 let waker = waker.clone();
                 scope.spawn(move || waker.wake().unwrap());
             }
-            woken(&mut poller);
+            assert_woken(&mut poller);
         });
-        // Those that came after the first was seen.
+        // Takes the wake-ups that came after this wait had ended.
         poller.wait(0).unwrap();
-        not_woken(&mut poller);
+        assert_not_woken(&mut poller);
     }
 }
 
-/// A wake is never an event, with roles that have every tag too, whose words have room for the waker's.
+/// A wake-up is never returned as an event, even if the kind has all 256 tags, including the waker's.
 pub fn a_wake_is_never_an_event<B: Backend>() {
     let mut poller: B::Poller<u8> = poller::<B, u8>();
     let waker = poller.waker().unwrap();
     for _ in 0..3 {
         waker.wake().unwrap();
         let start = Instant::now();
-        let events = poller.wait(LONG.as_millis() as i32).unwrap();
-        assert!(events.is_empty() && start.elapsed() < LONG, "{events:?}");
+        let events = poller.wait(TIME_LIMIT_MS).unwrap();
+        assert!(events.is_empty() && start.elapsed() < TIME_LIMIT, "{events:?}");
     }
     let (here, mut there) = unix_pair();
     let object = EventObject::new(here.as_raw_fd(), 0u8);
@@ -160,12 +162,13 @@ pub fn a_wake_is_never_an_event<B: Backend>() {
     there.write_all(b"x").unwrap();
     for _ in 0..3 {
         waker.wake().unwrap();
-        assert_eq!(only(&mut poller), object);
+        assert_eq!(only_event(&mut poller), object);
     }
 }
 
-/// No registration can have the waker's word: fd -1 is EBADF, whatever the role, and the waker goes on working.
-pub fn the_wakers_word_cannot_be_registered<B: Backend>() {
+/// No registration can have the waker's user data: every call with the descriptor -1 fails with EBADF. The
+/// waker still works afterwards.
+pub fn the_wakers_user_data_cannot_be_registered<B: Backend>() {
     let mut poller: B::Poller<u8> = poller::<B, u8>();
     let waker = poller.waker().unwrap();
     let registrar = poller.registrar();
@@ -186,13 +189,14 @@ pub fn the_wakers_word_cannot_be_registered<B: Backend>() {
     for _ in 0..2 {
         waker.wake().unwrap();
         let start = Instant::now();
-        assert!(poller.wait(LONG.as_millis() as i32).unwrap().is_empty());
-        assert!(start.elapsed() < LONG, "not woken");
+        assert!(poller.wait(TIME_LIMIT_MS).unwrap().is_empty());
+        assert!(start.elapsed() < TIME_LIMIT, "not woken");
     }
 }
 
-/// The waker has no number that an fd could have: every small fd is registered and deleted beside it.
-pub fn a_waker_is_no_fd_of_the_callers<B: Backend>() {
+/// The waker does not clash with a descriptor of the program: every small descriptor is registered and deleted
+/// beside it.
+pub fn a_waker_does_not_clash_with_small_fds<B: Backend>() {
     isolated(|| {
         let mut poller = poller::<B, EventKind>();
         let waker = poller.waker().unwrap();
@@ -200,7 +204,7 @@ pub fn a_waker_is_no_fd_of_the_callers<B: Backend>() {
         for _ in 0..16 {
             pairs.push(unix_pair());
         }
-        // In the place of standard input: a registration of fd 0.
+        // Replaces standard input, so descriptor 0 is registered too.
         rustix::stdio::dup2_stdin(&pairs[0].0).unwrap();
         let fds = pairs.iter().map(|(here, _)| here.as_raw_fd()).chain([0]);
         let fds: Vec<_> = fds.collect();
@@ -208,18 +212,18 @@ pub fn a_waker_is_no_fd_of_the_callers<B: Backend>() {
             poller.add(EventObject::client(*fd)).unwrap();
         }
         waker.wake().unwrap();
-        woken(&mut poller);
+        assert_woken(&mut poller);
         for fd in &fds {
             poller.delete(*fd).unwrap();
             waker.wake().unwrap();
-            woken(&mut poller);
+            assert_woken(&mut poller);
         }
-        not_woken(&mut poller);
+        assert_not_woken(&mut poller);
     });
 }
 
-/// A wake beside ready events loses neither, with room for both and with room for one.
-pub fn a_wake_beside_ready_events_loses_neither<B: Backend>() {
+/// A wake-up and ready events are both seen, even if the batch has room for one.
+pub fn a_wake_and_ready_events_are_both_seen<B: Backend>() {
     for capacity in [1, 2, 16] {
         let mut poller: B::Poller<EventKind> = Poller::with_capacity(capacity).unwrap();
         let waker = poller.waker().unwrap();
@@ -234,28 +238,29 @@ pub fn a_wake_beside_ready_events_loses_neither<B: Backend>() {
             if !wake_first {
                 waker.wake().unwrap();
             }
-            // With room for one, two waits: the wake alone ends the one.
+            // If the batch has room for one, the wake-up ends one wait and the event the other.
             let events: Vec<_> = (0..2).flat_map(|_| poller.wait(0).unwrap()).collect();
             assert!(events.contains(&client) && events.iter().all(|event| *event == client));
             drain_open(&here);
             poller.wait(0).unwrap();
-            // The wake was seen, so that the next is one of its own.
-            not_woken_within(&mut poller, 1);
+            // The wake-up was seen, so the next one ends another wait.
+            assert_not_woken_within(&mut poller, 1);
             waker.wake().unwrap();
-            woken(&mut poller);
+            assert_woken(&mut poller);
         }
     }
 }
 
 #[track_caller]
-fn not_woken_within(poller: &mut impl Poller, milliseconds: i32) {
+fn assert_not_woken_within(poller: &mut impl Poller, milliseconds: i32) {
     let start = Instant::now();
     assert!(poller.wait(milliseconds).unwrap().is_empty());
     assert!(start.elapsed() >= Duration::from_millis(milliseconds as u64), "woken");
 }
 
-/// Hot fds do not starve a wake: with batches of one it is seen within a few waits.
-pub fn a_wake_is_not_starved_by_hot_fds<B: Backend>() {
+/// Descriptors that are always ready do not starve a wake-up: with batches of one it is seen within a few
+/// waits.
+pub fn busy_fds_do_not_starve_a_wake<B: Backend>() {
     let mut poller: B::Poller<EventKind> = Poller::with_capacity(1).unwrap();
     let waker = poller.waker().unwrap();
     let pairs: Vec<_> = (0..4).map(|_| unix_pair()).collect();
@@ -268,13 +273,16 @@ pub fn a_wake_is_not_starved_by_hot_fds<B: Backend>() {
             assert_eq!(poller.wait(0).unwrap().len(), 1);
         }
         waker.wake().unwrap();
-        let empty = (0..=pairs.len()).any(|_| poller.wait(0).unwrap().is_empty());
-        assert!(empty, "the wake took no place among the events");
+        let mut is_woken = false;
+        for _ in 0..=pairs.len() {
+            is_woken |= poller.wait(0).unwrap().is_empty();
+        }
+        assert!(is_woken, "the wake-up did not end a wait");
     }
 }
 
-/// A waker outlives its poller: then it does nothing, and closes nothing.
-pub fn a_waker_outlives_its_poller<B: Backend>() {
+/// A waker may outlive its poller. It then does nothing, and closes no descriptor of the program.
+pub fn a_waker_may_outlive_its_poller<B: Backend>() {
     let poller = poller::<B, EventKind>();
     let waker = poller.waker().unwrap();
     waker.wake().unwrap();
@@ -290,11 +298,8 @@ pub fn a_waker_outlives_its_poller<B: Backend>() {
     assert_eq!(drain_open(&here), 4);
 }
 
-/// A waker costs one fd on epoll and none on a kqueue, from the first on, and gives it back.
-pub fn a_waker_costs_one_fd_on_epoll_and_none_on_kqueue<B: Backend>() {
-    if left_out::<B>(&[Kernel::LibKqueue], "what fds it has is its own business") {
-        return;
-    }
+/// All wakers of a poller together use one descriptor on Linux and none on macOS. The last of them closes it.
+pub fn a_waker_uses_one_fd_on_epoll_and_none_on_kqueue<B: Backend>() {
     isolated(|| {
         let before = open_fds();
         let poller = poller::<B, EventKind>();
@@ -312,72 +317,86 @@ pub fn a_waker_costs_one_fd_on_epoll_and_none_on_kqueue<B: Backend>() {
     });
 }
 
-fn open_fds() -> usize {
-    std::fs::read_dir("/dev/fd").unwrap().count()
-}
-
-/// A wake from a signal handler ends the wait, whichever thread the handler runs on.
-pub fn a_wake_from_a_signal_handler_ends_the_wait<B: Backend>() {
+/// A wake-up in a signal handler ends the wait, on every thread that the handler may run on.
+pub fn a_wake_in_a_signal_handler_ends_the_wait<B: Backend>() {
     isolated(|| {
         let mut poller = poller::<B, EventKind>();
         let waker = poller.waker().unwrap();
         let wake = move || drop(waker.wake());
-        // SAFETY: `wake` is async-signal-safe, which is what this case is about.
-        #[allow(unsafe_code)]
+        // SAFETY: `wake` is async-signal-safe, which this case tests.
         unsafe { signal_hook::low_level::register(libc::SIGUSR1, wake) }.unwrap();
 
-        // Before the wait, on the waiter's own thread.
+        // Before the wait, on the waiting thread.
         signal_hook::low_level::raise(libc::SIGUSR1).unwrap();
-        woken(&mut poller);
-        not_woken(&mut poller);
+        assert_woken(&mut poller);
+        assert_not_woken(&mut poller);
 
-        // During the wait: on the waiting thread, which the signal interrupts, and on another.
+        // During the wait, on the waiting thread, which the signal interrupts, and on another thread.
         let (sender, receiver) = std::sync::mpsc::channel();
         let waiting = thread::spawn(move || {
-            sender.send(nix::sys::pthread::pthread_self()).unwrap();
-            woken(&mut poller);
-            sender.send(nix::sys::pthread::pthread_self()).unwrap();
-            woken(&mut poller);
+            sender.send(SignalTarget::this_thread()).unwrap();
+            assert_woken(&mut poller);
+            sender.send(SignalTarget::this_thread()).unwrap();
+            assert_woken(&mut poller);
         });
-        let waiter = receiver.recv_timeout(LONG).unwrap();
+        let waiter = receiver.recv_timeout(TIME_LIMIT).unwrap();
         thread::sleep(Duration::from_millis(50));
-        nix::sys::pthread::pthread_kill(waiter, nix::sys::signal::SIGUSR1).unwrap();
-        receiver.recv_timeout(LONG).unwrap();
+        waiter.send(nix::sys::signal::SIGUSR1);
+        receiver.recv_timeout(TIME_LIMIT).unwrap();
         thread::sleep(Duration::from_millis(50));
         signal_hook::low_level::raise(libc::SIGUSR1).unwrap();
         waiting.join().unwrap();
     });
 }
 
-/// An `Arc` of a waker is a `std::task::Waker`: woken by value and by reference, cloned and dropped.
-pub fn a_waker_is_a_task_waker<B: Backend>()
-where
-    WakerOf<B>: task::Wake,
-{
+/// An `Arc` of a waker is a `std::task::Waker`: it wakes by value and by reference, and can be cloned and
+/// dropped.
+pub fn an_arc_of_a_waker_is_a_task_waker<B: Backend>() {
     let mut poller = poller::<B, EventKind>();
     let waker = task::Waker::from(Arc::new(poller.waker().unwrap()));
     waker.wake_by_ref();
-    woken(&mut poller);
+    assert_woken(&mut poller);
     let other = waker.clone();
     assert!(waker.will_wake(&other));
     other.wake();
-    woken(&mut poller);
-    not_woken(&mut poller);
+    assert_woken(&mut poller);
+    assert_not_woken(&mut poller);
     thread::spawn(move || waker.wake()).join().unwrap();
-    woken(&mut poller);
-    not_woken(&mut poller);
+    assert_woken(&mut poller);
+    assert_not_woken(&mut poller);
 }
 
-/// No wake-up is lost where waiter and wakers run against each other: what was published before a wake is seen
-/// after the wait that it ends.
+/// A waker converts into a `std::task::Waker`, which shares the waker's allocation and may outlive it.
+pub fn a_waker_becomes_a_task_waker_without_an_allocation<B: Backend>() {
+    let mut poller = poller::<B, EventKind>();
+    let waker = poller.waker().unwrap();
+    let clone = waker.clone();
+    let mut converted = None;
+    let allocations = measure(|| converted = Some(clone.into()));
+    assert_eq!(allocations.count_total, 0);
+    let task_waker: task::Waker = converted.unwrap();
+    task_waker.wake_by_ref();
+    assert_woken(&mut poller);
+    assert!(task_waker.will_wake(&waker.clone().into()));
+    drop(waker);
+    let clone = task_waker.clone();
+    task_waker.wake();
+    assert_woken(&mut poller);
+    assert_not_woken(&mut poller);
+    drop(poller);
+    clone.wake();
+}
+
+/// No wake-up is lost when waiter and wakers race: the waiter sees what was published before the wake-up that
+/// ends its wait.
 pub fn no_wake_up_is_lost_under_stress<B: Backend>() {
-    // One alone has nobody whose next wake-up would hide that one was lost.
+    // With several wakers, the wake-up of one may hide that another's was lost. So one waker runs alone too.
     for wakers in [1, 3] {
         wake_under_stress::<B>(wakers, Duration::from_millis(800));
     }
 }
 
-/// Each waker publishes a number, wakes, and goes on when the waiter has seen it.
+/// Each waker publishes a number, wakes the waiter, and goes on when the waiter has seen the number.
 fn wake_under_stress<B: Backend>(wakers: usize, time: Duration) {
     let mut poller = poller::<B, EventKind>();
     let waker = poller.waker().unwrap();
@@ -398,7 +417,7 @@ fn wake_under_stress<B: Backend>(wakers: usize, time: Duration) {
                 if ended == wakers {
                     return;
                 }
-                assert_eq!(poller.wait_into(&mut events, Some(LONG / 2)).unwrap(), 0);
+                assert_eq!(poller.wait_into(&mut events, Some(TIME_LIMIT / 2)).unwrap(), 0);
             }
         }
     };
@@ -418,7 +437,7 @@ fn wake_under_stress<B: Backend>(wakers: usize, time: Duration) {
                     while seen[index].load(Ordering::Acquire) != number {
                         looks += 1;
                         if looks % 1_000 == 0 {
-                            assert!(woke.elapsed() < LONG / 3, "a wake-up was lost");
+                            assert!(woke.elapsed() < TIME_LIMIT / 3, "a wake-up was lost");
                             thread::yield_now();
                         }
                     }
@@ -429,7 +448,7 @@ fn wake_under_stress<B: Backend>(wakers: usize, time: Duration) {
             })
         })
         .collect();
-    in_time(waiter);
+    within_time_limit(waiter);
     for thread in threads {
         thread.join().unwrap();
     }

@@ -1,9 +1,9 @@
-//! EVFILT_USER.
+//! EVFILT_USER (kern_event.c).
 
-use crate::knote::Knote;
-use crate::{
+use crate::abi::{
     EV_CLEAR, NOTE_FFAND, NOTE_FFCOPY, NOTE_FFCTRLMASK, NOTE_FFLAGSMASK, NOTE_FFOR, NOTE_TRIGGER, kevent,
 };
+use crate::knote::Knote;
 
 /// `filt_userattach`
 pub(crate) fn attach(knote: &mut Knote) -> bool {

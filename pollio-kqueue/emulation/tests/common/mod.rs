@@ -1,9 +1,9 @@
 //! A kqueue as the tests use it.
 
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::time::Duration;
@@ -14,17 +14,27 @@ use pollio_kqueue_emulation::{
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-/// The flags that tell what was found, not how the filter was attached.
+/// Longer than anything takes, even on a busy machine.
+pub const LONG: Duration = Duration::from_secs(60);
+
+/// Time for another thread to go to sleep. No test depends on it.
+pub const MOMENT: Duration = Duration::from_millis(20);
+
+/// The flags that say what the filter found. The others say how it was attached.
 pub const FOUND: u16 = EV_EOF | EV_ERROR;
+
+/// The modes that a filter keeps from its first EV_ADD on.
+pub const MODES: [u16; 4] = [0, EV_CLEAR, EV_ONESHOT, EV_DISPATCH];
+pub const SWITCHES: [u16; 3] = [EV_DELETE, EV_ENABLE, EV_DISABLE];
 
 pub struct Kq(OwnedFd);
 
 impl Kq {
     pub fn new() -> Self {
-        // SAFETY: takes no arguments.
+        // SAFETY: always safe.
         let fd = unsafe { kqueue() };
-        assert!(fd >= 0);
-        // SAFETY: new, and nobody else's.
+        assert!(fd >= 0, "{}", io::Error::last_os_error());
+        // SAFETY: the descriptor is new, and this is its only owner.
         Kq(unsafe { OwnedFd::from_raw_fd(fd) })
     }
 
@@ -32,7 +42,7 @@ impl Kq {
         self.0
     }
 
-    /// The call itself.
+    /// Calls `kevent`.
     pub fn call(
         &self,
         changes: &[kevent],
@@ -44,10 +54,10 @@ impl Kq {
 
     /// Makes changes, without room for receipts.
     pub fn change(&self, changes: &[kevent]) -> io::Result<()> {
-        self.call(changes, &mut [], None).map(|none| assert_eq!(none, 0))
+        self.call(changes, &mut [], None).map(|events| assert_eq!(events, 0))
     }
 
-    /// Makes changes, and returns what each came to.
+    /// Makes changes, and returns the error number of each.
     pub fn receipts(&self, changes: &[kevent]) -> Vec<i32> {
         let changes: Vec<_> = changes.iter().map(|c| kevent { flags: c.flags | EV_RECEIPT, ..*c }).collect();
         let mut events = vec![nothing(); changes.len()];
@@ -56,20 +66,20 @@ impl Kq {
         events.iter().map(|event| event.data as i32).collect()
     }
 
-    /// At most `most` of the events that are there.
+    /// Returns at most `most` pending events.
     pub fn batch(&self, most: usize) -> Vec<kevent> {
         self.wait(most, Some(Duration::ZERO))
     }
 
-    /// All events that are there, but not more than 100.
+    /// Returns all pending events, if they are not more than 1000.
     pub fn events(&self) -> Vec<kevent> {
-        self.batch(100)
+        self.batch(1000)
     }
 
-    /// The one event that is there or comes within some seconds.
+    /// Waits for an event, and expects exactly one.
     #[track_caller]
     pub fn event(&self) -> kevent {
-        let events = self.wait(2, Some(Duration::from_secs(5)));
+        let events = self.wait(2, Some(LONG));
         assert_eq!(events.len(), 1, "{events:?}");
         events[0]
     }
@@ -91,7 +101,7 @@ impl Kq {
         Ok(events)
     }
 
-    /// Whether poll(2) finds events in it.
+    /// Returns whether poll(2) reports events in it.
     pub fn is_readable(&self) -> bool {
         let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
         poll(&mut fds, Some(&Timespec::default())).unwrap() == 1
@@ -118,7 +128,7 @@ pub fn call(
 ) -> io::Result<usize> {
     let timeout = timeout.as_ref().map_or(ptr::null(), ptr::from_ref);
     let (nchanges, nevents) = (changes.len() as i32, events.len() as i32);
-    // SAFETY: two slices and their lengths, and a time or null.
+    // SAFETY: two slices with their lengths, and a timeout or null.
     let n = unsafe {
         pollio_kqueue_emulation::kevent(kq, changes.as_ptr(), nchanges, events.as_mut_ptr(), nevents, timeout)
     };
@@ -126,7 +136,7 @@ pub fn call(
 }
 
 pub fn time(timeout: Duration) -> timespec {
-    timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: timeout.subsec_nanos().into() }
+    timespec { tv_sec: timeout.as_secs() as _, tv_nsec: timeout.subsec_nanos() as _ }
 }
 
 pub fn nothing() -> kevent {
@@ -145,6 +155,11 @@ pub fn add(fd: &impl AsRawFd, filter: i16) -> kevent {
     on(fd, filter, EV_ADD)
 }
 
+/// An edge-triggered filter.
+pub fn edge(fd: &impl AsRawFd, filter: i16) -> kevent {
+    on(fd, filter, EV_ADD | EV_CLEAR)
+}
+
 pub fn with_udata(change: kevent, udata: usize) -> kevent {
     kevent { udata: ptr::without_provenance_mut(udata), ..change }
 }
@@ -157,7 +172,7 @@ pub fn trigger(ident: usize) -> kevent {
     kevent { fflags: NOTE_TRIGGER, ..change(ident, EVFILT_USER, 0) }
 }
 
-/// A pipe's end to read from, and the one to write to.
+/// A pipe's reading end and its writing end.
 pub fn pipe() -> (File, File) {
     let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
     (reader.into(), writer.into())
@@ -168,16 +183,27 @@ pub fn idents(events: &[kevent]) -> Vec<usize> {
     events.iter().map(|event| event.ident).collect()
 }
 
-/// The modes that are latched when a filter is attached.
-pub const MODES: [u16; 4] = [0, EV_CLEAR, EV_ONESHOT, EV_DISPATCH];
-pub const SWITCHES: [u16; 3] = [EV_DELETE, EV_ENABLE, EV_DISABLE];
+/// The filters of events, in their order.
+pub fn filters(events: &[kevent]) -> Vec<i16> {
+    events.iter().map(|event| event.filter).collect()
+}
 
 #[track_caller]
 pub fn fails<T: std::fmt::Debug>(result: io::Result<T>, errno: i32) {
     assert_eq!(result.unwrap_err().raw_os_error(), Some(errno));
 }
 
-/// Reads so many bytes.
+/// Reads exactly `bytes` bytes.
 pub fn take(mut from: impl Read, bytes: usize) {
     from.read_exact(&mut vec![0; bytes]).unwrap();
+}
+
+/// Writes until the file is full, and returns the number of bytes written.
+pub fn fill(mut to: impl Write + AsFd) -> usize {
+    rustix::io::ioctl_fionbio(to.as_fd(), true).unwrap();
+    let mut written = 0;
+    while let Ok(n) = to.write(&[0; 4096]) {
+        written += n;
+    }
+    written
 }

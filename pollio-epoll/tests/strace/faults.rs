@@ -1,52 +1,59 @@
-//! Each system call that the crate makes, failing with each error that it can give: injected by strace into
-//! this test binary, which runs one case in a process of its own. One call fails, later ones work.
-#![cfg(target_os = "linux")]
+//! Each system call that the crate makes, failing with each error that the kernel can return. strace makes one call
+//! fail. Later calls work.
 
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
-use std::process::Command;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use pollio_core::{EventObject, Interest, Poller};
 use pollio_epoll::EpollPoller;
 
-/// Runs `case`, which gets the errno, once for each of `errors` in the first `call`.
-fn injected(call: &str, errors: &[(&str, i32)], case: impl Fn(i32)) {
-    injected_when(1, call, errors, case);
+use crate::tracer::{Test, Tracer};
+
+macro_rules! tests {
+    ($($test:ident),* $(,)?) => { [$((stringify!($test), $test)),*] };
 }
 
-/// As `injected`, in the `when`th `call`.
-fn injected_when(when: usize, call: &str, errors: &[(&str, i32)], case: impl Fn(i32)) {
-    const MARK: &str = "POLLIO_INJECTED_ERRNO";
-    if let Ok(errno) = std::env::var(MARK) {
+pub const TESTS: [Test; 14] = tests![
+    a_failed_new_leaks_no_fd,
+    a_failed_waker_leaks_no_fd,
+    a_waker_that_cannot_be_registered_is_closed,
+    a_failed_add_registers_nothing,
+    a_failed_wait_returns_the_error_and_loses_no_event,
+    a_signal_does_not_end_a_wait_that_blocks,
+    a_signal_does_not_end_a_wait_that_polls,
+    a_signal_does_not_end_a_wait_before_its_timeout,
+    without_epoll_pwait2_a_short_timeout_is_rounded_up,
+    other_errors_of_epoll_pwait2_are_returned,
+    a_signal_does_not_end_a_wait_in_epoll_pwait2,
+    after_a_failed_wake_the_next_wake_works,
+    a_failed_modify_changes_nothing,
+    a_failed_delete_changes_nothing,
+];
+
+/// The system calls that libc's `epoll_wait` may be. It is `epoll_pwait` on musl, and on systems without
+/// `epoll_wait` such as aarch64. strace skips a name with `?` that the system does not have.
+const EPOLL_WAIT: &str = "?epoll_wait,?epoll_pwait";
+
+/// Runs `case` once for each of `errors`. The first `call` in it fails with that error, which `case` is given.
+fn injected(tracer: Tracer, call: &str, errors: &[(&str, i32)], case: impl Fn(i32)) {
+    injected_at(tracer, 1, call, errors, case);
+}
+
+/// Like `injected`, but the call with the given `number` fails. Numbers start at 1.
+fn injected_at(tracer: Tracer, number: usize, call: &str, errors: &[(&str, i32)], case: impl Fn(i32)) {
+    if let Some(errno) = tracer.traced() {
         return case(errno.parse().expect("an errno"));
     }
-    if Command::new("strace").arg("-V").output().is_err() {
-        assert!(std::env::var_os("CI").is_none(), "strace is needed");
-        return println!("skipped: strace is not installed");
-    }
-    let this = std::thread::current();
-    let name = this.name().expect("a test's thread bears its name");
     for (error, errno) in errors {
-        let mut strace = Command::new("strace");
-        strace.args(["-f", "-qq", "-o", "/dev/null"]);
-        strace.args(["-e", &format!("inject={call}:error={error}:when={when}")]);
+        let inject = format!("inject={call}:error={error}:when={number}");
+        let mut options = vec!["-e", inject.as_str()];
         if call == "write" {
-            strace.args(["-P", "anon_inode:[eventfd]"]);
+            options.extend(["-P", "anon_inode:[eventfd]"]);
         }
-        let output = strace
-            .arg(std::env::current_exe().expect("this binary"))
-            .args([name, "--exact", "--nocapture", "--test-threads=1"])
-            .env(MARK, errno.to_string())
-            .output()
-            .expect("strace starts");
-        let text = String::from_utf8_lossy(&output.stdout);
-        assert!(
-            output.status.success() && text.contains("1 passed"),
-            "{call}: {error}: {text}{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        tracer.run(&options, Path::new("/dev/null"), &errno.to_string());
     }
 }
 
@@ -58,7 +65,7 @@ fn open_fds() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
-/// A poller with one fd that is readable, and that fd.
+/// A poller with one readable descriptor, and the two ends of the connection.
 fn ready() -> (EpollPoller, UnixStream, UnixStream) {
     let (near, mut far) = UnixStream::pair().unwrap();
     far.write_all(b"!").unwrap();
@@ -70,9 +77,8 @@ fn ready() -> (EpollPoller, UnixStream, UnixStream) {
 const NO_FDS: [(&str, i32); 3] =
     [("EMFILE", libc::EMFILE), ("ENFILE", libc::ENFILE), ("ENOMEM", libc::ENOMEM)];
 
-#[test]
-fn a_poller_that_cannot_be_made_leaves_nothing() {
-    injected("epoll_create1", &NO_FDS, |error| {
+fn a_failed_new_leaks_no_fd(tracer: Tracer) {
+    injected(tracer, "epoll_create1", &NO_FDS, |error| {
         let before = open_fds();
         assert_eq!(errno(EpollPoller::new()), Some(error));
         assert_eq!(open_fds(), before);
@@ -80,9 +86,8 @@ fn a_poller_that_cannot_be_made_leaves_nothing() {
     });
 }
 
-#[test]
-fn a_waker_that_cannot_be_made_leaves_nothing() {
-    injected("eventfd2", &NO_FDS, |error| {
+fn a_failed_waker_leaks_no_fd(tracer: Tracer) {
+    injected(tracer, "eventfd2", &NO_FDS, |error| {
         let poller = EpollPoller::new().unwrap();
         let before = open_fds();
         assert_eq!(errno(poller.waker()), Some(error));
@@ -99,9 +104,8 @@ const CONTROL: [(&str, i32); 5] = [
     ("EINTR", libc::EINTR),
 ];
 
-#[test]
-fn a_waker_that_cannot_be_registered_is_closed() {
-    injected("epoll_ctl", &CONTROL, |error| {
+fn a_waker_that_cannot_be_registered_is_closed(tracer: Tracer) {
+    injected(tracer, "epoll_ctl", &CONTROL, |error| {
         let mut poller = EpollPoller::new().unwrap();
         let before = open_fds();
         assert_eq!(errno(poller.waker()), Some(error));
@@ -111,9 +115,8 @@ fn a_waker_that_cannot_be_registered_is_closed() {
     });
 }
 
-#[test]
-fn an_add_that_fails_leaves_nothing_registered() {
-    injected("epoll_ctl", &CONTROL, |error| {
+fn a_failed_add_registers_nothing(tracer: Tracer) {
+    injected(tracer, "epoll_ctl", &CONTROL, |error| {
         let (near, far) = UnixStream::pair().unwrap();
         drop(far);
         let mut poller = EpollPoller::new().unwrap();
@@ -125,10 +128,9 @@ fn an_add_that_fails_leaves_nothing_registered() {
     });
 }
 
-#[test]
-fn a_wait_that_fails_passes_the_error_on_and_loses_nothing() {
+fn a_failed_wait_returns_the_error_and_loses_no_event(tracer: Tracer) {
     let errors = [("EBADF", libc::EBADF), ("EFAULT", libc::EFAULT), ("EINVAL", libc::EINVAL)];
-    injected("epoll_wait", &errors, |error| {
+    injected(tracer, EPOLL_WAIT, &errors, |error| {
         let (mut poller, near, _far) = ready();
         let mut events = vec![EventObject::client(-1)];
         assert_eq!(errno(poller.wait_into(&mut events, None)), Some(error));
@@ -139,25 +141,22 @@ fn a_wait_that_fails_passes_the_error_on_and_loses_nothing() {
 
 const SIGNAL: [(&str, i32); 1] = [("EINTR", libc::EINTR)];
 
-#[test]
-fn a_signal_does_not_end_a_wait_that_blocks() {
-    injected("epoll_wait", &SIGNAL, |_| {
+fn a_signal_does_not_end_a_wait_that_blocks(tracer: Tracer) {
+    injected(tracer, EPOLL_WAIT, &SIGNAL, |_| {
         let (mut poller, near, _far) = ready();
         assert_eq!(poller.wait(-1).unwrap(), [EventObject::client(near.as_raw_fd())]);
     });
 }
 
-#[test]
-fn a_signal_does_not_end_a_wait_that_polls() {
-    injected("epoll_wait", &SIGNAL, |_| {
+fn a_signal_does_not_end_a_wait_that_polls(tracer: Tracer) {
+    injected(tracer, EPOLL_WAIT, &SIGNAL, |_| {
         let (mut poller, near, _far) = ready();
         assert_eq!(poller.wait(0).unwrap(), [EventObject::client(near.as_raw_fd())]);
     });
 }
 
-#[test]
-fn a_signal_does_not_end_a_wait_before_its_time() {
-    injected("epoll_wait", &SIGNAL, |_| {
+fn a_signal_does_not_end_a_wait_before_its_timeout(tracer: Tracer) {
+    injected(tracer, EPOLL_WAIT, &SIGNAL, |_| {
         let mut poller = EpollPoller::new().unwrap();
         let start = Instant::now();
         assert!(poller.wait(20).unwrap().is_empty());
@@ -165,10 +164,9 @@ fn a_signal_does_not_end_a_wait_before_its_time() {
     });
 }
 
-#[test]
-fn without_epoll_pwait2_a_short_time_out_is_rounded_up() {
+fn without_epoll_pwait2_a_short_timeout_is_rounded_up(tracer: Tracer) {
     let refusals = [("ENOSYS", libc::ENOSYS), ("EPERM", libc::EPERM)];
-    injected("epoll_pwait2", &refusals, |_| {
+    injected(tracer, "epoll_pwait2", &refusals, |_| {
         let mut poller = EpollPoller::new().unwrap();
         let mut events: Vec<EventObject> = Vec::new();
         let start = Instant::now();
@@ -178,9 +176,8 @@ fn without_epoll_pwait2_a_short_time_out_is_rounded_up() {
     });
 }
 
-#[test]
-fn other_errors_of_epoll_pwait2_are_the_callers() {
-    injected("epoll_pwait2", &[("EBADF", libc::EBADF), ("EINVAL", libc::EINVAL)], |error| {
+fn other_errors_of_epoll_pwait2_are_returned(tracer: Tracer) {
+    injected(tracer, "epoll_pwait2", &[("EBADF", libc::EBADF), ("EINVAL", libc::EINVAL)], |error| {
         let mut poller = EpollPoller::new().unwrap();
         let mut events: Vec<EventObject> = Vec::new();
         let timeout = Some(Duration::from_micros(200));
@@ -189,9 +186,8 @@ fn other_errors_of_epoll_pwait2_are_the_callers() {
     });
 }
 
-#[test]
-fn a_signal_does_not_end_a_short_wait() {
-    injected("epoll_pwait2", &SIGNAL, |_| {
+fn a_signal_does_not_end_a_wait_in_epoll_pwait2(tracer: Tracer) {
+    injected(tracer, "epoll_pwait2", &SIGNAL, |_| {
         let mut poller = EpollPoller::new().unwrap();
         let mut events: Vec<EventObject> = Vec::new();
         let start = Instant::now();
@@ -201,10 +197,9 @@ fn a_signal_does_not_end_a_short_wait() {
     });
 }
 
-#[test]
-fn a_wake_up_that_fails_is_made_by_the_next() {
+fn after_a_failed_wake_the_next_wake_works(tracer: Tracer) {
     let errors = [("EAGAIN", libc::EAGAIN), ("EBADF", libc::EBADF), ("EINTR", libc::EINTR)];
-    injected("write", &errors, |error| {
+    injected(tracer, "write", &errors, |error| {
         let mut poller = EpollPoller::new().unwrap();
         let waker = poller.waker().unwrap();
         assert_eq!(errno(waker.wake()), Some(error));
@@ -214,9 +209,8 @@ fn a_wake_up_that_fails_is_made_by_the_next() {
     });
 }
 
-#[test]
-fn a_modify_that_fails_changes_nothing() {
-    injected_when(2, "epoll_ctl", &CONTROL, |error| {
+fn a_failed_modify_changes_nothing(tracer: Tracer) {
+    injected_at(tracer, 2, "epoll_ctl", &CONTROL, |error| {
         let (mut poller, near, _far) = ready();
         let event = EventObject::client(near.as_raw_fd());
         let result = poller.modify(event.with_generation(2), Interest::WRITE);
@@ -226,9 +220,8 @@ fn a_modify_that_fails_changes_nothing() {
     });
 }
 
-#[test]
-fn a_delete_that_fails_changes_nothing() {
-    injected_when(2, "epoll_ctl", &CONTROL, |error| {
+fn a_failed_delete_changes_nothing(tracer: Tracer) {
+    injected_at(tracer, 2, "epoll_ctl", &CONTROL, |error| {
         let (mut poller, near, _far) = ready();
         assert_eq!(errno(poller.delete(near.as_raw_fd())), Some(error));
         assert_eq!(poller.wait(0).unwrap(), [EventObject::client(near.as_raw_fd())]);
