@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -128,7 +129,7 @@ pub fn if_ready<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 }
 
 /// Makes the coming close of `socket` a reset, so that its peer does not take an accident for the end of the stream.
-pub fn reset_on_close(socket: &TcpStream) {
+pub fn reset_on_close(socket: &impl AsFd) {
     // macOS: EINVAL if the peer has reset the connection first (sosetopt in XNU's source).
     let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
 }

@@ -72,11 +72,17 @@ fn end_of_last_whole_character(bytes: &[u8]) -> usize {
 pub fn printable(text: &str) -> String {
     let visible: String = text.chars().filter_map(as_visible).collect();
     let trimmed = visible.trim_end();
+    if trimmed.is_ascii() {
+        return trimmed.to_owned();
+    }
     trimmed.graphemes(true).flat_map(|character| character.chars().take(MOST_CODE_POINTS)).collect()
 }
 
 /// Returns what to show for `char`, or `None` if nothing.
 fn as_visible(char: char) -> Option<char> {
+    if char.is_ascii_graphic() {
+        return Some(char); // most are, so this saves the tables
+    }
     if char.is_whitespace() {
         return Some(' ');
     }
@@ -98,7 +104,7 @@ pub struct Name {
 }
 
 impl Name {
-    /// Returns `text` as a name, or `None` if it is none: 1 to 20 letters, digits, `-` or `_`.
+    /// Returns `text` as a name if it consists of 1 to 20 letters, digits, `-` or `_`.
     ///
     /// A name begins with a letter or a digit. Unicode must recommend its letters for names, and they must be of one
     /// script or of scripts that people write together (Unicode Technical Standard 39).

@@ -234,10 +234,10 @@ fn a_reader_that_is_too_slow_is_dropped_and_the_others_are_told() {
     let slow = Person::named(&server, "slow");
     let mut speaker = Person::join(&server);
     let mut listener = Person::join(&server);
-    let line = format!("{}\n", "x".repeat(1_000));
+    let line = format!("{}\n", "x".repeat(4_000));
     // More than the sockets between them hold, and the listener hears all of it.
     let speaking = thread::spawn(move || {
-        for _ in 0..20_000 {
+        for _ in 0..5_000 {
             speaker.say(&line);
         }
         speaker
@@ -245,8 +245,8 @@ fn a_reader_that_is_too_slow_is_dropped_and_the_others_are_told() {
     let heard = listener.hear_until("* slow read too slowly, and is gone");
     assert!(heard.len() > 60, "after {} lines", heard.len());
     let spoken = heard.iter().filter(|line| line.ends_with('x')).count();
-    let rest = (spoken..20_000).filter(|_| listener.hear().ends_with('x')).count();
-    assert_eq!(spoken + rest, 20_000);
+    let rest = (spoken..5_000).filter(|_| listener.hear().ends_with('x')).count();
+    assert_eq!(spoken + rest, 5_000);
     let mut slow = slow;
     while !slow.hear().is_empty() {}
     drop(speaking.join().unwrap());
@@ -300,8 +300,8 @@ fn a_slow_reader_that_is_borne_with_makes_it_wait_not_spin() {
     let server = Server::start(CHAT, &["--backlog", "100000"]);
     let _slow = Person::join(&server);
     let mut speaker = Person::join(&server);
-    for _ in 0..10_000 {
-        speaker.say(&format!("{}\n", "z".repeat(1_000)));
+    for _ in 0..2_500 {
+        speaker.say(&format!("{}\n", "z".repeat(4_000)));
     }
     server.is_at_rest();
 }
@@ -334,8 +334,8 @@ fn a_stop_waits_for_slow_readers_and_says_so() {
     let server = Server::start(CHAT, &["--backlog=100000"]);
     let mut slow = Person::named(&server, "slow");
     let mut speaker = Person::join(&server);
-    let line = format!("{}\n", "z".repeat(1_000));
-    for _ in 0..10_000 {
+    let line = format!("{}\n", "z".repeat(4_000));
+    for _ in 0..2_500 {
         speaker.say(&line);
     }
     speaker.say("last words\n/nick *\n");
@@ -352,8 +352,8 @@ fn a_reader_that_takes_nothing_holds_a_stop_up_for_a_while_only() {
     let server = Server::start(CHAT, &["--backlog=100000"]);
     let _slow = Person::named(&server, "slow");
     let mut speaker = Person::join(&server);
-    let line = format!("{}\n", "z".repeat(1_000));
-    for _ in 0..10_000 {
+    let line = format!("{}\n", "z".repeat(4_000));
+    for _ in 0..2_500 {
         speaker.say(&line);
     }
     speaker.say("/nick *\n");
@@ -377,7 +377,6 @@ fn the_last_words_before_a_half_close_are_heard_and_answered() {
 }
 
 #[test]
-#[cfg(target_os = "linux")]
 fn a_poller_without_room_ends_single_connections() {
     if !is_on_epoll() || !has("strace") {
         return;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use common::every_server::{Program, faulty};
 use common::{LONG, Server, has, is_on_epoll, run};
-use rustix::process::Signal;
+use rustix::process::{Resource, Signal, getrlimit, setrlimit};
 use socket2::SockRef;
 
 const HTTP: &str = env!("CARGO_BIN_EXE_http");
@@ -41,6 +41,7 @@ on_every_server! {
     a_poller_without_room_ends_one_connection
     it_says_what_it_waits_for_and_a_second_signal_ends_it
     a_stop_waits_for_the_request_under_way
+    a_stop_answers_six_hundred_clients_at_once
     a_stop_with_more_clients_than_descriptors_answers_all
     the_totals_are_printed
     its_help_and_its_errors_name_its_options
@@ -59,6 +60,7 @@ impl Variant {
     }
 
     fn start(self, options: &[&str]) -> Server {
+        allow_many_descriptors();
         Server::start(self.path, &self.options(options))
     }
 
@@ -67,6 +69,13 @@ impl Variant {
         let arguments = if self.tokio { || vec!["--tokio".to_owned()] } else { Vec::new };
         faulty(&Program { path: self.path, arguments, ask, is_answered }, fault)
     }
+}
+
+/// Raises this process's limit of descriptors, which is often 1024 on Linux and 256 on macOS.
+fn allow_many_descriptors() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = Some(limit.maximum.unwrap_or(u64::MAX).min(10_240)); // macOS allows no more
+    setrlimit(Resource::Nofile, limit).unwrap();
 }
 
 fn ask(mut socket: &TcpStream) {
@@ -197,7 +206,6 @@ fn a_client_that_never_reads_is_closed(variant: Variant) {
     let server = variant.start(&["--idle", "1"]);
     let mut greedy = server.connect();
     greedy.set_write_timeout(Some(LONG)).unwrap();
-    SockRef::from(&greedy).set_recv_buffer_size(4_096).unwrap();
     let requests = REQUEST.repeat(1_000);
     let error = loop {
         if let Err(error) = greedy.write_all(&requests) {
@@ -279,6 +287,19 @@ fn a_stop_waits_for_the_request_under_way(variant: Variant) {
     let last = server.last_line();
     assert!(last.starts_with("served 2 connections") && last.contains("answered 2 requests"), "{last}");
     assert!(TcpStream::connect(half.peer_addr().unwrap()).is_err());
+}
+
+/// The stop comes while most of their tasks have not run yet.
+fn a_stop_answers_six_hundred_clients_at_once(variant: Variant) {
+    let server = variant.start(&[]);
+    server.freeze();
+    let sockets: Vec<TcpStream> = (0..600).map(|_| server.connect()).collect();
+    sockets.iter().for_each(ask);
+    server.signal();
+    server.send(Signal::CONT);
+    sockets.iter().for_each(is_answered);
+    let last = server.last_line();
+    assert!(last.starts_with("served 600 connections") && last.contains("answered 600 requests"), "{last}");
 }
 
 fn a_stop_with_more_clients_than_descriptors_answers_all(variant: Variant) {

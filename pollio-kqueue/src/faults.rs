@@ -1,13 +1,14 @@
 //! How the backend handles failures and races. The emulation makes `kevent` fail, counts calls and injects events.
 
 use std::io::{self, ErrorKind, Write};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 use std::{iter, ptr, thread};
 
+use pollio_conformance::fds;
 use pollio_conformance::processes::isolated;
 use pollio_core::backend::WAKER_USER_DATA;
 use pollio_core::{EventObject, Interest, Poller, Readiness};
@@ -75,17 +76,6 @@ fn kernel_event(object: EventObject, filter: i16) -> kevent {
 /// Polls once.
 fn readiness(poller: &mut KqueuePoller) -> Vec<Readiness> {
     poller.wait(0).unwrap().iter().map(EventObject::readiness).collect()
-}
-
-/// Closes `number` and gives it to the file of `fd`.
-fn reuse(number: RawFd, fd: RawFd) {
-    // SAFETY: the call takes two numbers. The one that it closes belongs to an isolated test.
-    assert_eq!(unsafe { libc::dup2(fd, number) }, number);
-}
-
-fn close(number: RawFd) {
-    // SAFETY: the call takes a number, which belongs to an isolated test. `reuse` follows before the owner drops it.
-    assert_eq!(unsafe { libc::close(number) }, 0);
 }
 
 /// Returns the number of `kevent` calls that `operation` makes.
@@ -461,15 +451,16 @@ fn modify_while_the_number_is_reused(from: Interest, to: Interest, close_before:
     let ((here, _there), (other, mut others_peer)) = (pair(), pair());
     let event = client(&here).with_generation(1);
     poller.add_with(event, from).unwrap();
-    let (number, new) = (here.as_raw_fd(), other.as_raw_fd());
+    let number = here.as_raw_fd();
+    let owner = Mutex::new(Some(OwnedFd::from(here)));
     let next = AtomicUsize::new(0);
     control::fail_change(kqueue, libc::ENOMEM, move |_| {
         let next = next.fetch_add(1, Ordering::Relaxed);
         if next == close_before {
-            close(number);
+            *owner.lock().unwrap() = None;
         }
         if next == reuse_before {
-            reuse(number, new);
+            *owner.lock().unwrap() = Some(fds::dup_to(number, &other));
         }
         false
     });
@@ -549,6 +540,20 @@ fn a_waker_returns_errors_and_works_afterwards() {
     assert!(poller.wait(0).unwrap().is_empty());
     waker.wake().unwrap();
     assert!(poller.wait(-1).unwrap().is_empty());
+}
+
+/// All wakers share one filter, which each call of `waker` adds again.
+#[test]
+fn a_new_waker_keeps_a_pending_wake_up_and_coalesces_with_it() {
+    let (mut poller, kqueue) = poller();
+    let waker = poller.waker().unwrap();
+    waker.wake().unwrap();
+    let another = poller.waker().unwrap();
+    assert_eq!(calls(kqueue, || another.wake().unwrap()), 0);
+    assert_one_wait_call(kqueue, || assert!(poller.wait(-1).unwrap().is_empty()));
+    assert_one_change_call(kqueue, 1, || another.wake().unwrap());
+    assert!(poller.wait(-1).unwrap().is_empty());
+    assert!(poller.wait(0).unwrap().is_empty());
 }
 
 // Events

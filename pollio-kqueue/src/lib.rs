@@ -1,6 +1,6 @@
 #![doc = include_str!("../README.md")]
-// On Linux only the unit tests compile. They bind `sys` to an emulation of kqueue.
-#![cfg(any(target_os = "macos", all(test, target_os = "linux")))]
+// On Linux only the unit tests compile. They bind `sys` to an emulation of kqueue, which needs 64-bit pointers.
+#![cfg(any(target_os = "macos", all(test, target_os = "linux", target_pointer_width = "64")))]
 
 mod changes;
 mod events;

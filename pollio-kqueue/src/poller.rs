@@ -1,6 +1,7 @@
 //! [`KqueuePoller`]: waits for events and delivers them.
 
-use std::cell::OnceCell;
+use std::cell::Cell;
+use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 use std::{fmt, io};
@@ -20,14 +21,13 @@ use crate::{Registrar, Waker, sys};
 /// `OsRegistrar`.
 pub struct KqueuePoller<K = EventKind> {
     registrar: Registrar<K>,
-    /// Created by the first call of `waker`. The cell also keeps the poller from being `Sync`.
-    waker: OnceCell<Waker>,
     events: sys::Events,
     /// The longest timeout of one system call. Tests shorten it.
     longest_call: Duration,
     /// The events of the last call that belong to a registration. They are decoded after the record is unlocked,
     /// because decoding calls the caller's `Tag`.
     batch: Vec<EventObject<u8>>,
+    not_sync: PhantomData<Cell<()>>,
 }
 
 /// Old versions of macOS return EINVAL for a longer timeout. New ones allow `i32::MAX` seconds.
@@ -62,10 +62,10 @@ impl<K: Tag> Poller<K> for KqueuePoller<K> {
         check_capacity(max_events)?;
         Ok(KqueuePoller {
             registrar: Registrar::new(sys::kqueue()?),
-            waker: OnceCell::new(),
             events: sys::Events::with_capacity(max_events),
             longest_call: LONGEST_CALL,
             batch: Vec::with_capacity(max_events),
+            not_sync: PhantomData,
         })
     }
 
@@ -97,11 +97,7 @@ impl<K: Tag> Poller<K> for KqueuePoller<K> {
     }
 
     fn waker(&self) -> io::Result<Waker> {
-        if let Some(waker) = self.waker.get() {
-            return Ok(waker.clone());
-        }
-        let waker = Waker::new(&self.registrar.queue)?;
-        Ok(self.waker.get_or_init(|| waker).clone())
+        Waker::new(&self.registrar.queue)
     }
 
     fn registrar(&self) -> Registrar<K> {
@@ -129,20 +125,13 @@ impl<K: Tag> KqueuePoller<K> {
         let mut record = self.registrar.queue.lock();
         for event in self.events.ready() {
             if event.user_data() == WAKER_USER_DATA {
-                self.receive_wake_up();
+                self.registrar.queue.wake_flag.lower();
                 outcome = Outcome::Ready;
             } else if record.deliver(*event, &mut self.batch).is_none() {
                 self.registrar.queue.delete_unrecorded(*event);
             }
         }
         if self.batch.is_empty() { outcome } else { Outcome::Ready }
-    }
-
-    #[cold]
-    fn receive_wake_up(&self) {
-        if let Some(waker) = self.waker.get() {
-            waker.received();
-        }
     }
 
     /// Decodes the batch into `events`. User data that stands for no kind of `K` gives no event.
@@ -173,9 +162,6 @@ impl<K> AsRawFd for KqueuePoller<K> {
 
 impl<K> fmt::Debug for KqueuePoller<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KqueuePoller")
-            .field("kqueue", &self.registrar.queue.kqueue)
-            .field("waker", &self.waker.get())
-            .finish_non_exhaustive()
+        f.debug_struct("KqueuePoller").field("kqueue", &self.registrar.queue.kqueue).finish_non_exhaustive()
     }
 }

@@ -6,11 +6,12 @@ use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use pollio_core::backend::WakeFlag;
 use pollio_core::{EventKind, EventObject, Interest, Register, Tag};
 
 use crate::changes::Changes;
 use crate::events::FILTERS;
-use crate::record::{Record, Registration};
+use crate::record::Record;
 use crate::sys::{self, Event};
 
 /// Registers file descriptors with a [`KqueuePoller`](crate::KqueuePoller) from any thread, also while it waits.
@@ -31,11 +32,14 @@ pub(crate) struct Queue {
     /// `add`, `modify` and `delete` hold the lock across `kevent`, so that record and kernel change together. A wait
     /// does not hold it while it blocks or calls the caller's `Tag`. A waker does not use it.
     record: Mutex<Record>,
+    /// Raised by a waker. Lowered by the wait that receives the wake-up.
+    pub(crate) wake_flag: WakeFlag,
 }
 
 impl<K: Tag> Registrar<K> {
     pub(crate) fn new(kqueue: OwnedFd) -> Self {
-        Registrar { queue: Arc::new(Queue { kqueue, record: Mutex::default() }), kind: PhantomData }
+        let queue = Queue { kqueue, record: Mutex::default(), wake_flag: WakeFlag::default() };
+        Registrar { queue: Arc::new(queue), kind: PhantomData }
     }
 }
 
@@ -49,16 +53,16 @@ impl<K: Tag> Register<K> for Registrar<K> {
             }
             record.clear(fd);
         }
-        let new = record.next(fd, user_data, interest);
-        self.queue.replace(&mut record, fd, None, new)
+        self.queue.register(&mut record, fd, user_data, interest)
     }
 
     fn modify(&self, event: EventObject<K>, interest: Interest) -> io::Result<()> {
         let (fd, user_data) = (event.fd, event.encode());
         let mut record = self.queue.lock();
-        let Some(old) = record.get(fd) else { return Err(not_registered(fd)) };
-        let new = record.next(fd, user_data, interest);
-        self.queue.replace(&mut record, fd, Some(old), new)
+        if record.get(fd).is_none() {
+            return Err(not_registered(fd));
+        }
+        self.queue.register(&mut record, fd, user_data, interest)
     }
 
     fn delete(&self, fd: RawFd) -> io::Result<()> {
@@ -76,17 +80,12 @@ impl Queue {
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Replaces the `old` registration of `fd` by the `new` one. If this fails, the `old` one stays.
+    /// Registers `fd`, and replaces its old registration if it has one. If this fails, the old registration stays.
     ///
     /// The kernel makes all changes that it can. If one of them fails, a second call undoes the others: it goes back
     /// from `new` to `old`, or deletes everything if `old` is gone. Every filter of the kernel is therefore recorded.
-    fn replace(
-        &self,
-        record: &mut Record,
-        fd: RawFd,
-        old: Option<Registration>,
-        new: Registration,
-    ) -> io::Result<()> {
+    fn register(&self, record: &mut Record, fd: RawFd, user_data: u64, interest: Interest) -> io::Result<()> {
+        let (old, new) = (record.get(fd), record.next(fd, user_data, interest));
         let mut changes = Changes::between(fd, old, Some(new));
         let result = sys::kevent_change(&self.kqueue, changes.as_mut_slice());
         let Err(error) = result.and_then(|()| record.set(fd, new)) else { return Ok(()) };

@@ -30,9 +30,10 @@ pub(crate) struct Event(os::kevent);
 unsafe impl Send for Event {}
 
 impl Event {
+    /// Creates a change that asks for a receipt.
     pub(crate) fn new(ident: usize, filter: i16, flags: u16, fflags: u32, user_data: u64) -> Self {
         let udata = ptr::without_provenance_mut(user_data as usize);
-        Event(os::kevent { ident, filter, flags, fflags, data: 0, udata })
+        Event(os::kevent { ident, filter, flags: flags | os::EV_RECEIPT, fflags, data: 0, udata })
     }
 
     pub(crate) fn ident(self) -> usize {
@@ -96,12 +97,9 @@ pub(crate) fn kqueue() -> io::Result<OwnedFd> {
 
 /// Makes all of `changes` that the kernel accepts, and replaces each by its receipt. Returns the first error.
 ///
-/// There is room for as many receipts as changes. XNU looks for events only if it wrote no receipt, so no event gets in
-/// among them (kevent_internal in kern_event.c).
+/// Each change asks for a receipt, and the list has room for all of them. XNU looks for events only if it wrote no
+/// receipt, so no event gets in among them (kevent_internal in kern_event.c).
 pub(crate) fn kevent_change(kqueue: &OwnedFd, changes: &mut [Event]) -> io::Result<()> {
-    for change in &mut *changes {
-        change.0.flags |= os::EV_RECEIPT;
-    }
     let (list, length) = (changes.as_mut_ptr().cast(), changes.len() as c_int);
     // SAFETY: the kernel reads and writes at most `length` elements of `list`. The slice is borrowed exclusively, and
     // its elements are a `repr(transparent)` wrapper of `kevent`. One list may serve as both, because the kernel copies

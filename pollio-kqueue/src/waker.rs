@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::Wake;
 
 use pollio_core::Wakeup;
-use pollio_core::backend::{WAKER_USER_DATA, WakeFlag};
+use pollio_core::backend::WAKER_USER_DATA;
 
 use crate::registrar::Queue;
 use crate::sys::{self, Event};
@@ -15,19 +15,14 @@ use crate::sys::{self, Event};
 ///
 /// All clones share one `EVFILT_USER` filter. A waker converts into a [`std::task::Waker`] without an allocation.
 #[derive(Clone, Debug)]
-pub struct Waker(Arc<Shared>);
-
-#[derive(Debug)]
-struct Shared {
-    queue: Arc<Queue>,
-    flag: WakeFlag,
-}
+pub struct Waker(Arc<Queue>);
 
 impl Waker {
-    /// The filter is edge-triggered, so the kernel clears the trigger when it returns the event.
+    /// Adds the filter, unless an earlier waker has. The filter is edge-triggered, so the kernel clears the trigger
+    /// when it returns the event. Adding it again keeps a trigger that is pending (filt_usertouch in XNU's kern_event.c).
     pub(crate) fn new(queue: &Arc<Queue>) -> io::Result<Self> {
         sys::kevent_change(&queue.kqueue, &mut [user_filter(sys::EV_ADD | sys::EV_CLEAR, 0)])?;
-        Ok(Waker(Arc::new(Shared { queue: Arc::clone(queue), flag: WakeFlag::default() })))
+        Ok(Waker(Arc::clone(queue)))
     }
 
     /// Ends the wait that is in progress, or else the next one. Async-signal-safe.
@@ -39,19 +34,14 @@ impl Waker {
     pub fn wake(&self) -> io::Result<()> {
         self.0.try_wake()
     }
-
-    /// Allows the next wake-up, because the poller has received the event of the last one.
-    pub(crate) fn received(&self) {
-        self.0.flag.lower();
-    }
 }
 
-impl Shared {
+impl Queue {
     #[inline]
     fn try_wake(&self) -> io::Result<()> {
-        if self.flag.raise() {
+        if self.wake_flag.raise() {
             let mut trigger = [user_filter(0, sys::NOTE_TRIGGER)];
-            sys::kevent_change(&self.queue.kqueue, &mut trigger).inspect_err(|_| self.flag.lower())?;
+            sys::kevent_change(&self.kqueue, &mut trigger).inspect_err(|_| self.wake_flag.lower())?;
         }
         Ok(())
     }
@@ -69,7 +59,7 @@ impl Wakeup for Waker {
     }
 }
 
-/// Shares the waker's own allocation. A [`std::task::Waker`] cannot report that a wake-up failed.
+/// Makes no allocation. A [`std::task::Waker`] cannot report that a wake-up failed.
 impl From<Waker> for std::task::Waker {
     #[inline]
     fn from(waker: Waker) -> Self {
@@ -77,7 +67,7 @@ impl From<Waker> for std::task::Waker {
     }
 }
 
-impl Wake for Shared {
+impl Wake for Queue {
     fn wake(self: Arc<Self>) {
         let _ = self.try_wake();
     }

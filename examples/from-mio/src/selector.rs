@@ -170,7 +170,7 @@ impl Table {
 
     /// Records a change that the kernel accepted.
     fn set(&mut self, event: EventObject, token: Token, interest: Interest) {
-        let entry = Entry { token, asked: interest.readiness(), generation: event.generation() };
+        let entry = Entry { token, asked: to_interest(interest).readiness(), generation: event.generation() };
         self.entries.insert(event.fd, entry);
     }
 

@@ -20,7 +20,7 @@ use examples::http::{Answer, Conversation, Limits, Request, Status};
 use examples::options;
 use examples::output::{Bytes, Output, exit_code, per_second};
 use examples::signals::Stop;
-use examples::sockets::{if_ready, is_shortage};
+use examples::sockets::{if_ready, is_shortage, reset_on_close};
 use pollio::{EventKind, EventObject, Interest, OsPoller, Poller};
 
 /// An HTTP/1.1 server on pollio. GET / says hello, POST /echo answers with the request's body.
@@ -317,6 +317,10 @@ impl Server {
                 self.deadlines.push(connection.deadline, generation);
                 self.attend(generation, buffer)?;
             } else {
+                if !connection.conversation.unsent().is_empty() {
+                    // Otherwise the kernel would keep the unsent bytes, and offer them to the client, minutes after the close.
+                    reset_on_close(&connection.socket);
+                }
                 self.close(generation)?;
             }
         }

@@ -1,7 +1,7 @@
 //! A TCP proxy that carries bytes, half-closes and resets in both directions.
 //!
-//! It shows roles of one's own, a connection that is made without blocking, and back-pressure from one socket to
-//! another. A socket that it does not read for now still tells when its peer is gone.
+//! It shows roles of one's own, connections that are made without blocking, and back-pressure from one socket to
+//! another. It notices that a peer is gone even while it does not read from that peer.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -38,7 +38,7 @@ struct Options {
     upstream: String,
 }
 
-/// How much is read at a time, and how much is held for a socket that has no room for it.
+/// How much is read at a time. It is also the most that is held for a socket that has no room for it.
 const BUFFER: usize = 64 * 1_024;
 
 /// How long an address of the upstream has to answer before the next one is tried.
@@ -47,10 +47,10 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// How long the connections have to be silent before a proxy that was asked to stop breaks them off.
 const SILENCE: Duration = Duration::from_secs(5);
 
-/// What to watch a socket for that is neither read nor written for now.
+/// The interest of a socket that the proxy leaves alone for now, for example because the other side is slow.
 ///
-/// If it were deleted, the proxy would not learn that the peer has reset the connection. If it were level-triggered, it
-/// would be ready all the time. Edge-triggered, it is reported once, and again when the peer resets the connection.
+/// A deleted socket would hide that its peer has reset the connection. A level-triggered one would be ready all the
+/// time. An edge-triggered one is reported once, and again when the peer resets the connection.
 const ONLY_RESETS: Interest = Interest::WRITE.edge();
 
 tags! {
@@ -89,8 +89,8 @@ struct Proxy {
     pairs: Connections<Pair>,
     /// Attempts that should be decided by a certain time, the earliest first.
     deadlines: VecDeque<Deadline>,
-    /// Pairs that could not connect because of a shortage.
-    short: Vec<u32>,
+    /// Pairs that wait to connect because of a shortage.
+    waiting: Vec<u32>,
     /// A pair has ended, so there are descriptors for another one.
     has_freed: bool,
     events: Vec<EventObject<Role>>,
@@ -141,7 +141,7 @@ impl Proxy {
             upstream,
             pairs: Connections::default(),
             deadlines: VecDeque::new(),
-            short: Vec::new(),
+            waiting: Vec::new(),
             has_freed: false,
             events: Vec::new(),
             buffer: vec![0; BUFFER],
@@ -158,7 +158,7 @@ impl Proxy {
         self.finish(output)
     }
 
-    /// Accepts the clients that connected before the stop, and serves until all connections have ended or are silent.
+    /// Accepts the clients that connected before the stop. Serves until all connections have ended or are silent.
     fn finish(&mut self, output: &mut Output) -> io::Result<()> {
         let mut totals = Totals::default();
         let mut silent_since = Instant::now();
@@ -204,7 +204,7 @@ impl Proxy {
                 Role::Downstream | Role::Upstream => self.serve_pair(event)?,
             }
         }
-        self.events = events;
+        self.events = events; // for its memory
         self.leave_silent_addresses()?;
         self.resume_after_shortage()
     }
@@ -243,9 +243,9 @@ impl Proxy {
         let Some(Pair::Connecting(pair)) = self.pairs.get_mut(generation) else { return Ok(()) };
         match pair.connect_to_next(generation, &self.poller) {
             Ok(()) => self.deadlines.extend(pair.deadline(generation)),
-            // This is no answer of the upstream, so the client waits.
+            // The shortage is the proxy's own, so the client waits.
             Err(error) if is_connect_shortage(&error) => {
-                self.short.push(generation);
+                self.waiting.push(generation);
                 self.acceptor.pause(&self.poller)?;
             }
             Err(_) => self.break_off(generation),
@@ -278,11 +278,11 @@ impl Proxy {
             return Ok(());
         }
         self.has_freed = false;
-        for generation in mem::take(&mut self.short) {
+        for generation in mem::take(&mut self.waiting) {
             self.connect(generation)?;
         }
-        // Those who were accepted come first.
-        if self.short.is_empty() { self.acceptor.watch(&self.poller) } else { Ok(()) }
+        // The clients that were accepted come first.
+        if self.waiting.is_empty() { self.acceptor.watch(&self.poller) } else { Ok(()) }
     }
 
     fn serve_pair(&mut self, event: &EventObject<Role>) -> io::Result<()> {
@@ -292,7 +292,7 @@ impl Proxy {
             Some(Pair::Carrying(pair)) => {
                 pair.progress(event, &self.poller, &mut self.buffer, &mut self.totals)
             }
-            None => Next::Wait,
+            None => Next::Wait, // the event is stale
         };
         match next {
             Next::Wait => {}
@@ -346,7 +346,7 @@ impl Pair {
     }
 }
 
-/// A pair whose upstream has not answered yet. Its client is not read.
+/// A pair that waits for the upstream's answer. Until then its client is left alone.
 struct Connecting {
     client: Side,
     /// `None` during a shortage.
@@ -430,12 +430,12 @@ impl Carrying {
     /// Does what an event of one side allows. Returns how many bytes came from that side. An error ends the pair.
     fn carry(&mut self, event: &EventObject<Role>, buffer: &mut [u8]) -> io::Result<u64> {
         let Carrying { client, upstream, up, down } = self;
-        let (this, other, incoming, outgoing) = match event.kind {
+        let (mut this, other, incoming, outgoing) = match event.kind {
             Role::Upstream => (&upstream.socket, &client.socket, down, up),
             _ => (&client.socket, &upstream.socket, up, down),
         };
-        // A socket that is read returns what its peer sent before a reset, and then the error. Otherwise the event is all
-        // that tells of it. kqueue also reports write-closed after the proxy itself has sent the end.
+        // Reading returns what the peer sent before a reset, and then the error. If the socket is left alone, only the
+        // event reports the reset. kqueue also reports write-closed after the proxy itself has sent the end.
         let is_gone = event.is_error() || (event.is_write_closed() && outgoing.is_open());
         if is_gone && !incoming.is_reading() {
             return Err(ErrorKind::ConnectionReset.into());
@@ -446,7 +446,7 @@ impl Carrying {
         if !event.is_readable() || !incoming.is_reading() {
             return Ok(0);
         }
-        let Some(length) = if_ready((&*this).read(buffer))? else { return Ok(0) };
+        let Some(length) = if_ready(this.read(buffer))? else { return Ok(0) };
         if length > 0 {
             incoming.pass_on(&buffer[..length], other);
         } else if outgoing.state == State::Broken {
@@ -563,7 +563,7 @@ impl Side {
         poller: &OsPoller<Role>,
     ) -> io::Result<Self> {
         let event = EventObject::new(socket.as_raw_fd(), role).with_generation(generation);
-        poller.add_with(event, interest)?;
+        poller.add_with(event, interest).inspect_err(|_| reset_on_close(&socket))?;
         notice_dead_peers(&socket);
         Ok(Side { socket, event, interest })
     }

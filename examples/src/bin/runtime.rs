@@ -1,7 +1,7 @@
 //! hyper on the async runtime of `examples::runtime`, which is built on pollio.
 //!
-//! It shows what a runtime needs from a poller: a registrar for its I/O types, a waker for other threads, timeouts for
-//! its timers, and generations for the descriptors of tasks that are gone.
+//! It shows what a runtime needs from a poller. Its I/O types need a registrar, other threads need a waker, and timers
+//! need a timeout. Generations keep the events of closed descriptors away from their successors.
 //!
 //! With `--tokio` the same server runs on tokio, to compare the two.
 
@@ -27,7 +27,7 @@ use examples::runtime::net::{TcpListener as PollioListener, TcpStream as PollioS
 use examples::runtime::timers::HyperTimer;
 use examples::runtime::{Either, Latch, Runtime, race, spawn, yield_now};
 use examples::signals::Stop;
-use examples::sockets::{is_shortage, listen};
+use examples::sockets::{is_shortage, listen, reset_on_close};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderValue};
@@ -105,6 +105,8 @@ trait Platform: 'static {
 
     /// Waits for the next connection. An error may be that of a single connection.
     fn accept(&self) -> impl Future<Output = io::Result<Self::Stream>>;
+    /// Makes the coming close of a stream a reset.
+    fn reset_on_close(stream: &Self::Stream);
     fn spawn(task: impl Future<Output = ()> + 'static);
 }
 
@@ -123,6 +125,10 @@ impl Platform for OnPollio {
     async fn accept(&self) -> io::Result<PollioStream> {
         let (stream, _) = self.0.accept().await?;
         Ok(stream)
+    }
+
+    fn reset_on_close(stream: &PollioStream) {
+        reset_on_close(stream);
     }
 
     fn spawn(task: impl Future<Output = ()> + 'static) {
@@ -144,6 +150,10 @@ impl Platform for OnTokio {
         .await?;
         let _ = stream.set_nodelay(true); // macOS: EINVAL if the peer has reset the connection
         Ok(TokioIo::new(stream))
+    }
+
+    fn reset_on_close(stream: &TokioIo<TokioStream>) {
+        reset_on_close(stream.inner());
     }
 
     fn spawn(task: impl Future<Output = ()> + 'static) {
@@ -209,8 +219,7 @@ impl<P: Platform> Server<P> {
             match result {
                 Ok(stream) => {
                     failed = 0;
-                    let server = Rc::clone(self);
-                    P::spawn(async move { server.serve_connection(stream).await });
+                    self.welcome(stream);
                 }
                 Err(error) => {
                     failed += 1;
@@ -235,15 +244,18 @@ impl<P: Platform> Server<P> {
         self.finish.take().open();
     }
 
-    async fn serve_connection(&self, stream: P::Stream) {
+    /// Spawns a task for a connection. A stop waits for it from now on, even if the task has not run yet.
+    fn welcome(self: &Rc<Self>, stream: P::Stream) {
         self.connections.set(self.connections.get() + 1);
         self.open.set(self.open.get() + 1);
-        self.answer_requests(stream).await;
-        self.open.set(self.open.get() - 1);
+        let (server, finish) = (Rc::clone(self), self.finish.borrow().clone());
+        P::spawn(async move {
+            server.answer_requests(stream, finish).await;
+            server.open.set(server.open.get() - 1);
+        });
     }
 
-    async fn answer_requests(&self, stream: P::Stream) {
-        let finish = self.finish.borrow().clone();
+    async fn answer_requests(&self, stream: P::Stream, finish: Latch) {
         let is_new = Cell::new(true);
         let service = service_fn(|request| {
             is_new.set(false);
@@ -344,6 +356,8 @@ impl<P: Platform> Write for WriteTimeout<P> {
         let limit = self.limit;
         let waiting = self.waiting.get_or_insert_with(|| sleep::<P>(limit));
         ready!(waiting.as_mut().poll(context));
+        // Otherwise the kernel would keep the unsent bytes, and offer them to the client, minutes after the close.
+        P::reset_on_close(&self.stream);
         Poll::Ready(Err(ErrorKind::TimedOut.into()))
     }
 

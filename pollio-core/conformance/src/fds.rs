@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Once;
 
@@ -65,6 +65,13 @@ pub fn set_nonblocking_and_cloexec(fd: impl AsFd) {
 /// Duplicates a descriptor.
 pub fn dup(fd: impl AsFd) -> OwnedFd {
     fd.as_fd().try_clone_to_owned().expect("a dup")
+}
+
+/// Duplicates a descriptor to `number`, which must be free. Use it where no other thread opens files.
+pub fn dup_to(number: RawFd, fd: impl AsFd) -> OwnedFd {
+    let duplicate = rustix::io::fcntl_dupfd_cloexec(fd, number).expect("a dup");
+    assert_eq!(duplicate.as_raw_fd(), number, "the number is not free");
+    duplicate
 }
 
 /// Closes the file of `fd`, and makes its number refer to the file of `by`.

@@ -1,6 +1,6 @@
 //! Checks the kqueue backend with shuttle, which runs threads in many random schedules.
 //!
-//! The modules are the backend's own. Only [`sys`] differs: it is a model kernel with a lock for each change and each
+//! The modules are the backend's own. Only `sys` differs. It is a model kernel with a lock for each change and each
 //! event, so that shuttle can switch threads wherever XNU can.
 #![cfg(test)]
 // The model kernel has parts that only the backend's own tests use.

@@ -1,4 +1,4 @@
-//! Counts the user-space instructions of one call, including the loop around it. The counts are exact, so CI checks them.
+//! Counts the user-space instructions of one call and the loop around it. The counts are exact, so CI checks them.
 //!
 //! Callgrind counts all instructions of a process. So each loop runs in two processes, with twice as many iterations in
 //! the second. The difference is the cost of the additional iterations, without the start of the process.

@@ -1,7 +1,7 @@
 //! Measures what pollio costs, compared with raw epoll and with other crates.
 //!
-//! [`Instructions`](Measure::Instructions) counts exactly, so CI checks the counts. The other measures take time. Each of
-//! them measures the raw system calls twice, and reports a difference only if it is larger than between these two.
+//! [`Instructions`](Measure::Instructions) counts exactly, so CI checks the counts. The others measure time. They
+//! measure the raw system calls twice, and report a difference only if it is larger than the one between these two.
 
 use std::error::Error;
 

@@ -1,11 +1,12 @@
-//! Draws the results in `target/bench` as bar charts for the README. They follow the light or dark scheme of the browser.
+//! Draws the results in `target/bench` as bar charts for the README. The charts follow the browser's light or dark
+//! scheme.
 
 use std::error::Error;
 use std::fs;
 
 use serde_json::Value;
 use svg::Document;
-use svg::node::element::{Rectangle, Style, Text};
+use svg::node::element::{Rectangle, Style, Text, Title};
 
 use crate::statistics::times;
 use crate::{machine, report};
@@ -76,13 +77,14 @@ impl Plot {
 
     fn document(&self) -> Document {
         let rows = self.charts.first().map_or(&[][..], |chart| &chart.rows);
-        let width = (2 * MARGIN + NAMES + self.charts.len() * CHART).max(720);
-        let end = row_top(rows.len());
+        let width = 2 * MARGIN + NAMES + self.charts.len() * CHART;
+        let end = row_top(rows.len()) + 6;
         let height = end + self.caption.len() * LINE + MARGIN;
         let mut document = Document::new()
             .set("viewBox", (0, 0, width, height))
             .set("width", width)
             .set("height", height)
+            .add(Title::new(&self.title))
             .add(Style::new(STYLE))
             .add(Rectangle::new().set("class", "background").set("width", "100%").set("height", "100%"))
             .add(text(&self.title, MARGIN, MARGIN + 14).set("class", "title"));
@@ -146,7 +148,7 @@ const MARGIN: usize = 16;
 /// The width of the column of names.
 const NAMES: usize = 144;
 /// The width of a chart: the longest bar, and its label.
-const CHART: usize = BAR + 112;
+const CHART: usize = BAR + 116;
 const BAR: usize = 76;
 /// The height of a row.
 const ROW: usize = 24;

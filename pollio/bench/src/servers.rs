@@ -98,7 +98,8 @@ impl<Socket: AsRawFd + Read + Write> Connections<Socket> {
         self.0.get_mut(fd as usize)?.as_mut()
     }
 
-    /// Echoes what the socket has received. After `State::Closed`, the caller deletes the registration and calls `remove`.
+    /// Echoes what the socket has received. After `State::Closed`, the caller deletes the registration and calls
+    /// `remove`.
     fn echo(&mut self, fd: RawFd, buffer: &mut [u8], until: Until) -> State {
         self.get(fd).map_or(State::Open, |socket| echo(socket, buffer, until))
     }

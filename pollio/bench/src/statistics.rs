@@ -13,8 +13,8 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
-/// How many times the cost of the raw system calls: the median of several samples, and its 95 % confidence interval. The
-/// interval follows from the order of the samples, so it assumes no distribution.
+/// The cost divided by the cost of the raw system calls: the median of several samples, and its 95 % confidence
+/// interval. The interval follows from the order of the samples, so it assumes no distribution.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ratio {
     pub(crate) median: f64,
