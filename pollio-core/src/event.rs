@@ -14,7 +14,9 @@ const GENERATION_SHIFT: u32 = 40;
 const GENERATION_MASK: u32 = (1 << GENERATION_BITS) - 1;
 
 tags! {
-    /// The kind of a descriptor in a plain server: it accepts connections, or it is one.
+    /// What a descriptor is in a plain server, and not what happened to it ([`Readiness`](crate::Readiness)).
+    ///
+    /// It accepts connections, or it is one.
     ///
     /// The enum is exhaustive, so a `match` with two arms compiles. Programs with more kinds define their own with
     /// [`tags!`](crate::tags).
@@ -153,8 +155,11 @@ impl<K: Tag> EventObject<K> {
         self.readiness.contains(Readiness::READ_CLOSED)
     }
 
-    /// Returns whether the peer no longer receives, so that writing fails. Linux: a pipe without a reader has an
-    /// [error](Self::is_error) instead.
+    /// Returns whether the peer no longer receives, so that writing fails. A TCP peer that closes without a reset looks
+    /// half-closed, and the next write finds it out.
+    ///
+    /// Linux: a pipe without a reader has an [error](Self::is_error) instead. The portable test is
+    /// `is_write_closed() || is_writable() && is_error()`.
     #[doc(alias("EPOLLHUP", "EV_EOF", "hangup"))]
     #[inline]
     pub const fn is_write_closed(&self) -> bool {

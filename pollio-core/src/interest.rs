@@ -14,11 +14,12 @@ use crate::Readiness;
 /// | [`oneshot()`](Self::oneshot) | once, and then in neither direction | arm it again with [`modify`](crate::Poller::modify) after every event, even after `WouldBlock` |
 /// | `edge().oneshot()` | as oneshot | as oneshot |
 ///
-/// In every mode, `add` and `modify` report a descriptor that is already ready.
+/// After `add` or `modify`, the next `wait` reports a descriptor that is already ready, in every mode.
 ///
 /// An interest is never empty. To watch nothing, [delete](crate::Poller::delete) the descriptor. Linux reports a
 /// hang-up regardless of the interest, so an empty registration would make every wait return. To pause a connection
-/// and still hear of its hang-up, use `Interest::WRITE.edge()`.
+/// and still hear of its hang-up, use `Interest::WRITE.edge()`
+/// ([guide](https://docs.rs/pollio/latest/pollio/guide/index.html#pausing-a-connection)).
 ///
 /// ```
 /// # use pollio_core as pollio;

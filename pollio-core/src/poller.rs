@@ -19,7 +19,10 @@ pub const MAX_EVENTS: usize = 20_000;
 /// - **Drain until `WouldBlock`** if a registration is edge-triggered: read or write until the call would block.
 ///   Unread data is not reported again. A level-triggered registration may leave data for the next `wait`.
 /// - **Delete before you close** a descriptor. The kernel may reuse a closed number at once, even for a descriptor of
-///   the poller itself. A late [`delete`](Self::delete) or [`modify`](Self::modify) would then act on the new owner.
+///   the poller itself. A late [`delete`](Self::delete) or [`modify`](Self::modify) would then act on the new owner,
+///   and a generation does not prevent that. If several threads act on a connection, hold a lock of its own across
+///   `modify`, and across `delete` and close
+///   ([guide](https://docs.rs/pollio/latest/pollio/guide/index.html#oneshot-and-worker-threads)).
 /// - **Always loop.** [`wait`](Self::wait) may return no event before its timeout, for example after a wake-up.
 ///
 /// A small server needs four methods: [`new`](Self::new), [`add`](Self::add), [`delete`](Self::delete) and
@@ -47,21 +50,35 @@ pub const MAX_EVENTS: usize = 20_000;
 /// }
 /// ```
 ///
-/// A `Box<dyn Poller>` works too. Take its waker and its registrar before you box it.
+/// `impl Poller` means `impl Poller<EventKind>`. A function for any kind says so:
+///
+/// ```
+/// # use pollio_core as pollio;
+/// use pollio::{Poller, Tag};
+///
+/// fn serve<K: Tag>(poller: &mut impl Poller<K>) -> std::io::Result<()> {
+///     for event in poller.wait(-1)? { /* … */ }
+///     Ok(())
+/// }
+/// ```
+///
+/// You can call the methods of a `Box<dyn Poller>` too. Take its waker and its registrar before you box it. A function
+/// that should accept one takes `&mut dyn Poller` or `&mut (impl Poller + ?Sized)`.
 ///
 /// # Platform differences
 ///
-/// The same call gives the same result on Linux and macOS, except for these differences between the kernels.
+/// The same call gives the same result on Linux and macOS, except for these differences between the kernels. Most
+/// programs meet only the rows with a star (★).
 ///
 /// | condition | Linux | macOS |
 /// |---|---|---|
 /// | **Readiness** | | |
-/// | hang-up or error, and only one direction is watched | bits of the other direction may be set too | only bits of the watched direction |
+/// | ★ hang-up or error, and only one direction is watched | bits of the other direction may be set too ([`Interest::readiness`](crate::Interest::readiness) masks them) | only bits of the watched direction |
 /// | ready in both directions | one kernel event | two kernel events, which pollio merges; each counts towards the capacity of the poller. If a batch is full between them, the next `wait` returns the second (for a oneshot, after `modify` has armed it) |
-/// | your own `shutdown(Write)` | no bit | `WRITE_CLOSED` |
+/// | ★ your own `shutdown(Write)` | no bit | `WRITE_CLOSED` |
 /// | your own `shutdown(Read)` with unread data | the data stays readable | the kernel drops the data |
 /// | stream socket, TCP or Unix, that is not connected | hang-up at once | no event |
-/// | pipe without a reader | `WRITABLE` and `ERROR` | `WRITABLE` and `WRITE_CLOSED` |
+/// | ★ pipe without a reader | `WRITABLE` and `ERROR` | `WRITABLE` and `WRITE_CLOSED` |
 /// | pipe, edge-triggered | one event when it becomes ready or receives more | one event after each read and write at either end, also after your own and after one that fails with EAGAIN. A writer that answers each event with a small write is called again each time |
 /// | Unix stream whose peer called `shutdown(Read)` | `WRITABLE`, and the write fails with EPIPE | no event until the peer closes, and writes succeed but the data is lost. A task that waits to write needs a deadline |
 /// | Unix datagram socket whose peer has closed | `WRITABLE`, and the send fails | an existing registration for reading gets no event |
@@ -74,14 +91,19 @@ pub const MAX_EVENTS: usize = 20_000;
 /// | priority data | [`Interest::PRIORITY`](crate::Interest) | not available |
 /// | procfs or sysfs attribute, watched for priority, changes | `PRIORITY` and also `ERROR`, although there is no error | not available |
 /// | **Registrations** | | |
-/// | closed without `delete`, while a duplicate, a copy in flight (`SCM_RIGHTS`), a forked child's copy or another thread's blocked read holds the file open | stays registered (a *ghost*): events carry the closed number, and `delete` fails with EBADF | is removed |
+/// | ★ closed without `delete`, while a duplicate, a copy in flight (`SCM_RIGHTS`), a forked child's copy or another thread's blocked read holds the file open | stays registered (a *ghost*): events carry the closed number, and `delete` fails with EBADF | is removed |
 /// | closed, and then a duplicate is put back on the number, and added | `AlreadyExists` | succeeds |
-/// | regular file | EPERM | accepted; readable until its end, always writable |
+/// | ★ regular file | EPERM | accepted; readable until its end, always writable |
 /// | directory, or a device that cannot be polled | EPERM | EINVAL, also for `/dev/tty` |
 /// | another poller, watched for writing | accepted, never ready | EINVAL |
 /// | cycle of pollers | ELOOP, also for more than five levels | EINVAL |
 /// | `modify` or `delete` of an unregistered file that cannot be watched | EPERM; EINVAL for the poller itself | `NotFound` |
 /// | failed `add_with` or `modify` | no effect | an edge, or an armed oneshot, may be reported once more |
+/// | `delete` while another thread waits | that wait may still return an event that it has already collected | that event is dropped |
+/// | **Accepting connections** ([guide](https://docs.rs/pollio/latest/pollio/guide/index.html#accepting-connections)) | | |
+/// | ★ `accept` without a free descriptor | EMFILE, and the connection stays in the queue | EMFILE, and the connection is closed |
+/// | ★ `accept` of a connection that was reset | returns it | returns no address, which std turns into `InvalidInput` without an OS code |
+/// | several listeners with `SO_REUSEPORT` | share the connections | the one that was bound last gets all |
 /// | **Resources** | | |
 /// | descriptors of the poller | 1; the first waker opens another (eventfd) | 1 |
 /// | limit of registrations | `max_user_watches` (ENOSPC) | none |
@@ -183,8 +205,8 @@ pub trait Poller<K: Tag = EventKind> {
     ///
     /// # Errors
     ///
-    /// If this fails, the poller is unchanged. macOS: if the descriptor was registered, an edge or an armed oneshot
-    /// may be reported once more.
+    /// If this fails, the poller is unchanged. Exception on macOS: if the descriptor was registered, an edge or an armed
+    /// oneshot may be reported once more.
     ///
     /// - `AlreadyExists` (EEXIST): the descriptor is registered, and keeps its user data, interest and mode. Use
     ///   [`modify`](Self::modify). Linux: also if the number was closed and then got a duplicate of the same open
@@ -201,8 +223,11 @@ pub trait Poller<K: Tag = EventKind> {
     #[doc(alias("register", "epoll_ctl", "kevent"))]
     fn add_with(&self, event: EventObject<K>, interest: Interest) -> io::Result<()>;
 
-    /// Changes the interest, mode, kind or generation of a registration, and arms a oneshot again. If the descriptor
-    /// is ready, the next `wait` reports it, even if the registration is edge-triggered.
+    /// Replaces a registration, and arms a oneshot again. If the descriptor is ready, the next `wait` reports it, even
+    /// if the registration is edge-triggered.
+    ///
+    /// The new registration has the interest, mode, kind and generation of this call. To keep kind and generation,
+    /// pass the event that `wait` returned, or the object that you added.
     ///
     /// ```
     /// # use pollio_core as pollio;
@@ -211,17 +236,19 @@ pub trait Poller<K: Tag = EventKind> {
     ///
     /// /// Watches for writing only while data is unsent.
     /// fn watch(poller: &impl Poller, connection: EventObject, unsent: &[u8]) -> io::Result<()> {
-    ///     let interest = if unsent.is_empty() { Interest::READ } else { Interest::READ | Interest::WRITE };
+    ///     // `WRITE` alone: stop reading from a peer that does not read.
+    ///     let interest = if unsent.is_empty() { Interest::READ } else { Interest::WRITE };
     ///     poller.modify(connection, interest)
     /// }
     /// ```
     ///
-    /// Do not change the mode of a descriptor while another thread closes it.
+    /// Do not call `modify` while another thread closes the descriptor. `modify` may then fail, or act on the next
+    /// owner of the number.
     ///
     /// # Errors
     ///
-    /// If this fails, user data, interest and mode are unchanged. macOS: an edge or an armed oneshot may be reported
-    /// once more.
+    /// If this fails, user data, interest and mode are unchanged. Exception on macOS: an edge or an armed oneshot may be
+    /// reported once more.
     ///
     /// - `NotFound` (ENOENT): the descriptor is not registered. Linux: a file that epoll cannot watch gives EPERM
     ///   instead, and the poller itself gives EINVAL.
@@ -232,7 +259,8 @@ pub trait Poller<K: Tag = EventKind> {
     #[doc(alias("reregister", "rearm", "epoll_ctl", "kevent"))]
     fn modify(&self, event: EventObject<K>, interest: Interest) -> io::Result<()>;
 
-    /// Removes a descriptor. Events that an earlier `wait` already returned may still refer to it. A
+    /// Removes a descriptor. Events that an earlier `wait` already returned may still refer to it. If another thread
+    /// is waiting, so may events that this wait has already collected (macOS: pollio drops those). A
     /// [generation](EventObject::is_generation) tells such an event.
     ///
     /// Delete a descriptor before you close it. Closing also removes the registration, with one exception. Linux: a
@@ -264,7 +292,7 @@ pub trait Poller<K: Tag = EventKind> {
     fn delete(&self, fd: RawFd) -> io::Result<()>;
 
     /// Waits until a descriptor is ready, a waker fires or the timeout expires. Returns at most one event per
-    /// registration.
+    /// registration and wait.
     ///
     /// If `timeout_ms` is negative, blocks until something happens. If it is 0, returns at once. Otherwise waits at
     /// most that many milliseconds.
@@ -273,7 +301,8 @@ pub trait Poller<K: Tag = EventKind> {
     ///   system. The time that the computer is suspended is not counted. A finite timeout reads the clock once, because
     ///   the kernel does not say how much time was left when a signal came.
     /// - **Empty results.** The vector is empty if the timeout expires. It may also be empty after a wake-up, or if
-    ///   the user data of an event does not decode to a kind of `K`.
+    ///   the user data of an event does not decode to a kind of `K`. That happens if other code registers descriptors
+    ///   with the poller's descriptor, or if a [`Tag`] does not keep its rule.
     /// - **Signals.** `EINTR` is handled: after a signal, `wait` continues with the remaining time. To end it from a
     ///   signal handler, call [`Wakeup::wake`] there, which is async-signal-safe.
     /// - **Allocation.** `wait` allocates only the vector that it returns. [`wait_into`](Self::wait_into) reuses
@@ -329,7 +358,8 @@ pub trait Poller<K: Tag = EventKind> {
     fn wait_into(&mut self, events: &mut Vec<EventObject<K>>, timeout: Option<Duration>)
     -> io::Result<usize>;
 
-    /// Returns a handle that ends a `wait` from any thread. All calls return the same waker.
+    /// Returns a handle that ends a `wait` from any thread. All calls return the same waker. Call this when the program
+    /// starts, because on Linux the first call opens a descriptor.
     ///
     /// ```
     /// # use pollio_core as pollio;
@@ -377,8 +407,10 @@ pub trait Poller<K: Tag = EventKind> {
 /// Ends a [`Poller::wait`] from any thread: one that is in progress, or else the next one.
 ///
 /// - **Wake-ups coalesce.** Until a wait has seen the first, further calls do nothing and make no system call.
-/// - **No wake-up is lost.** Memory writes before `wake` are visible after the `wait` that it ends.
-/// - **Async-signal-safe.** A signal handler may call `wake`, which may change `errno` there.
+/// - **No wake-up is lost**, unless a system call fails: see [`wake`](Self::wake). Memory writes before `wake` are
+///   visible after the `wait` that it ends.
+/// - **Async-signal-safe.** A signal handler may call `wake`, which may change `errno`. Save `errno` and put it back in
+///   a handler of your own. The crate `signal-hook` does it for you.
 /// - A waker may outlive its poller. It then does nothing.
 /// - Do not use a waker or a poller in a forked child. Linux: the child shares the epoll instance and the eventfd, so
 ///   it wakes the parent or consumes its wake-ups. macOS: a kqueue is not inherited, so its number may refer to
@@ -412,7 +444,8 @@ pub trait Register<K: Tag = EventKind> {
         self.add_with(event, Interest::READ)
     }
 
-    /// Registers a descriptor for `interest`: see [`Poller::add_with`].
+    /// Registers a descriptor for `interest`: see [`Poller::add_with`]. Its first event may come back before this call
+    /// returns.
     ///
     /// # Errors
     ///
@@ -420,7 +453,7 @@ pub trait Register<K: Tag = EventKind> {
     #[doc(alias("register"))]
     fn add_with(&self, event: EventObject<K>, interest: Interest) -> io::Result<()>;
 
-    /// Changes a registration, and arms a oneshot again: see [`Poller::modify`].
+    /// Replaces a registration, and arms a oneshot again: see [`Poller::modify`].
     ///
     /// # Errors
     ///
@@ -428,7 +461,8 @@ pub trait Register<K: Tag = EventKind> {
     #[doc(alias("reregister", "rearm"))]
     fn modify(&self, event: EventObject<K>, interest: Interest) -> io::Result<()>;
 
-    /// Removes a descriptor: see [`Poller::delete`].
+    /// Removes a descriptor: see [`Poller::delete`]. A wait that is in progress may already have collected an event of
+    /// it, and then still returns the event (macOS: pollio drops it).
     ///
     /// # Errors
     ///

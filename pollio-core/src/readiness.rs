@@ -5,7 +5,9 @@ use std::ops::{BitAnd, BitOr, BitOrAssign};
 
 /// A set of bits that say what a descriptor is ready for.
 ///
-/// After a hang-up or an error, bits for directions that you did not register may be set. Ignore them.
+/// After a hang-up or an error, bits for directions that you did not register may be set. Ignore them, or remove them
+/// with the mask of your interest: `event.readiness() & interest.readiness()`
+/// ([`Interest::readiness`](crate::Interest::readiness)).
 ///
 /// | bit | Linux | macOS |
 /// |---|---|---|

@@ -1,10 +1,11 @@
 //! [`Tag`]: the kind of a file descriptor, and [`tags!`](crate::tags), which defines kinds.
 
-/// The kind of a file descriptor, which fits the low 8 bits of the kernel's user data.
+/// A tag is the type of a kind. The kind of a descriptor fits the low 8 bits of the kernel's user data.
 ///
 /// The kind of a descriptor travels through the kernel and comes back with each event. So the program needs no lookup
 /// to know what the descriptor is for. [`EventKind`](crate::EventKind) has the two kinds of a plain server.
-/// [`tags!`](crate::tags) defines others. If you number your kinds, use `u8`.
+/// [`tags!`](crate::tags) defines others. The examples call theirs `Role` or `Source`. If you number your kinds, use
+/// `u8`.
 ///
 /// `from_bits(to_bits(x)) == Some(x)` holds for every `x`. A type that breaks this rule loses events or receives them
 /// under another kind, but cannot cause undefined behaviour. Neither function may panic. A panic unwinds through
@@ -79,11 +80,16 @@ impl Tag for u8 {
 /// pollio::tags! { enum Role { Listener = 1, Downstream = 1 } }
 /// ```
 ///
-/// A value above 255 does not compile either:
+/// A value above 255 does not compile either, nor does a kind without a value:
 ///
 /// ```compile_fail
 /// # use pollio_core as pollio;
 /// pollio::tags! { enum Role { Listener = 256 } }
+/// ```
+///
+/// ```compile_fail
+/// # use pollio_core as pollio;
+/// pollio::tags! { enum Role { Listener, Downstream } }
 /// ```
 #[macro_export]
 macro_rules! tags {
@@ -118,5 +124,13 @@ macro_rules! tags {
                 if role as ::core::primitive::u8 == bits { ::core::option::Option::Some(role) } else { ::core::option::Option::None }
             }
         }
+    };
+    (
+        $(#[$attribute:meta])*
+        $visibility:vis enum $Role:ident {
+            $( $(#[$variant_attribute:meta])* $Variant:ident $(= $bits:expr)? ),* $(,)?
+        }
+    ) => {
+        ::core::compile_error!("every kind needs a value from 0 to 255: `enum Role { A = 1, B = 2 }`");
     };
 }

@@ -14,6 +14,10 @@ use crate::{Registrar, Waker, events, sys};
 ///
 /// It is `Send` and not `Sync`: one thread waits, and other threads use a [`Waker`] or a [`Registrar`]. Another poller
 /// can watch its file descriptor.
+///
+/// `EpollPoller::new()` creates a poller of [`EventKind`], and `EpollPoller::<Role>::new()` one of your own kinds, which
+/// [`tags!`](pollio_core::tags) defines. `pollio` calls the types of this system's backend `OsPoller`, `OsWaker` and
+/// `OsRegistrar`.
 pub struct EpollPoller<K = EventKind> {
     registrar: Registrar<K>,
     /// Created by the first call of `waker`. The cell also keeps the poller from being `Sync`.

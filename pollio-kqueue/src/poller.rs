@@ -15,6 +15,10 @@ use crate::{Registrar, Waker, sys};
 ///
 /// It is `Send` and not `Sync`: one thread waits, and other threads use a [`Waker`] or a [`Registrar`]. Another poller
 /// can watch its file descriptor.
+///
+/// `KqueuePoller::new()` creates a poller of [`EventKind`], and `KqueuePoller::<Role>::new()` one of your own kinds, which
+/// [`tags!`](pollio_core::tags) defines. `pollio` calls the types of this system's backend `OsPoller`, `OsWaker` and
+/// `OsRegistrar`.
 pub struct KqueuePoller<K = EventKind> {
     registrar: Registrar<K>,
     events: sys::Events,
