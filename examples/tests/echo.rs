@@ -112,7 +112,7 @@ fn out_of_fds_it_does_not_spin_and_serves_when_one_is_free() {
 
 #[test]
 fn bad_arguments_and_taken_ports_are_said_so() {
-    says_what_is_wrong(ECHO);
+    says_what_is_wrong(ECHO, "127.0.0.1:7000");
 }
 
 #[test]
@@ -127,8 +127,15 @@ fn the_demo_checks_every_byte() {
 
 #[test]
 fn the_demo_takes_a_number_of_seconds_only() {
-    for wrong in ["--demo=0", "--demo=-1", "--demo=1.5", "--demo=soon", "--demo=86401"] {
-        let output = run(ECHO, &[wrong]);
+    for wrong in [
+        &["--demo=0"][..],
+        &["--demo=-1"],
+        &["--demo", "-1"],
+        &["--demo=1.5"],
+        &["--demo=soon"],
+        &["--demo=86401"],
+    ] {
+        let output = run(ECHO, wrong);
         let text = String::from_utf8(output.stderr).unwrap();
         assert!(!output.status.success());
         assert!(text.contains("--demo") && text.contains("whole number of seconds"), "{text}");
@@ -187,6 +194,6 @@ fn a_poller_without_room_for_a_connection_ends_that_connection() {
         let mut refused = server.connect();
         assert!(matches!(refused.read(&mut [0]), Ok(0) | Err(_)));
         is_echoed(&server.connect(), b"hello");
-        assert!(server.interrupt().contains("1 times out of fds"));
+        assert!(server.interrupt().contains("1 times out of descriptors"));
     }
 }

@@ -345,6 +345,5 @@ fn its_help_and_its_errors_name_its_options(variant: Variant) {
         assert!(said.contains("a whole number of seconds"), "{said}");
     }
     let help = String::from_utf8(run(variant.path, &["--help"]).stdout).unwrap();
-    let address = if variant.path == HTTP { "127.0.0.1:8000" } else { "127.0.0.1:7003" };
-    assert!(help.contains(address) && help.contains("--idle"), "{help}");
+    assert!(help.contains("--idle"), "{help}");
 }

@@ -443,5 +443,5 @@ fn wrk_reports_no_error() {
 
 #[test]
 fn bad_options_and_taken_ports_are_errors() {
-    says_what_is_wrong(RUNTIME);
+    says_what_is_wrong(RUNTIME, "127.0.0.1:7003");
 }

@@ -137,12 +137,14 @@ fn the_demo_checks_every_byte() {
 
 #[test]
 fn help_bad_arguments_and_taken_ports_are_said() {
-    says_what_is_wrong(THREADS);
+    says_what_is_wrong(THREADS, "127.0.0.1:7004");
     for wrong in ["many", "0", "-1", "256", "1.5", ""] {
-        let output = run(THREADS, &[&format!("--workers={wrong}")]);
-        let text = String::from_utf8(output.stderr).unwrap();
-        assert!(!output.status.success());
-        assert!(text.contains("--workers") && text.contains("from 1 to 255"), "{text}");
+        for arguments in [&["--workers", wrong][..], &[&format!("--workers={wrong}")]] {
+            let output = run(THREADS, arguments);
+            let text = String::from_utf8(output.stderr).unwrap();
+            assert!(!output.status.success());
+            assert!(text.contains("--workers") && text.contains("from 1 to 255"), "{text}");
+        }
     }
 }
 

@@ -30,7 +30,7 @@ use pollio::{EventObject, Interest, OsPoller, Poller, tags};
 #[derive(Parser)]
 #[command(name = "proxy")]
 struct Options {
-    /// Where to listen, for example 127.0.0.1:7002. Port 0 takes a free one
+    /// Where to listen, for example 127.0.0.1:7002. Port 0 takes a free port
     #[arg(value_parser = options::address)]
     listen: String,
     /// Where to carry each connection. All addresses of a name are tried, and then the next UPSTREAM
@@ -74,7 +74,8 @@ fn run(options: &Options) -> anyhow::Result<()> {
     let mut proxy = Proxy::new(options)?;
     let mut output = Output::start()?;
     output.line(format_args!("proxy on {}", proxy.acceptor.address()));
-    output.line(format_args!("talk through it to {}      stop it: Ctrl-C", options.upstream.join(", ")));
+    output.line(format_args!("carries connections to {}", options.upstream.join(", ")));
+    output.line("Ctrl-C stops it");
     proxy.serve(&mut output)?;
     output.line(&proxy.totals);
     Ok(())
@@ -194,8 +195,8 @@ impl Proxy {
         Ok(())
     }
 
-    fn wait_and_serve(&mut self, at_most: Duration) -> io::Result<()> {
-        let due = [Some(at_most), self.acceptor.due_in(), self.next_deadline_in()];
+    fn wait_and_serve(&mut self, timeout: Duration) -> io::Result<()> {
+        let due = [Some(timeout), self.acceptor.due_in(), self.next_deadline_in()];
         let mut events = mem::take(&mut self.events);
         self.poller.wait_into(&mut events, due.into_iter().flatten().min())?;
         for event in &events {

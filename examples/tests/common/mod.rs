@@ -175,8 +175,8 @@ pub fn need(program: &str) {
     assert!(is_there, "{program} is not installed, and this test needs it");
 }
 
-/// Bad arguments and a taken port are errors that name what is wrong, and --help helps.
-pub fn says_what_is_wrong(program: &str) {
+/// Bad arguments and a taken port are errors that name what is wrong. --help names the default address.
+pub fn says_what_is_wrong(program: &str, address: &str) {
     let server = Server::start(program, &[]);
     for (argument, said) in [
         ("nonsense", "nonsense"),
@@ -191,5 +191,6 @@ pub fn says_what_is_wrong(program: &str) {
         assert!(text.contains(said), "{text}");
     }
     let help = run(program, &["--help"]);
-    assert!(help.status.success() && String::from_utf8(help.stdout).unwrap().contains("Usage:"));
+    let text = String::from_utf8(help.stdout).unwrap();
+    assert!(help.status.success() && text.contains("Usage:") && text.contains(address), "{text}");
 }
