@@ -224,6 +224,27 @@ pub fn per_second(count: u64, time: Duration) -> u64 {
     (count as f64 / time.as_secs_f64().max(0.001)) as u64
 }
 
+/// A counter's rate.
+#[derive(Debug)]
+pub struct Rate {
+    count: u64,
+    since: Instant,
+}
+
+impl Rate {
+    /// Returns the rate of a counter that starts now, at 0.
+    pub fn start() -> Self {
+        Rate { count: 0, since: Instant::now() }
+    }
+
+    /// Takes the counter's present value. Returns how much it has grown in a second since the last call.
+    pub fn next(&mut self, count: u64) -> u64 {
+        let rate = per_second(count - self.count, self.since.elapsed());
+        (self.count, self.since) = (count, Instant::now());
+        rate
+    }
+}
+
 /// Displays a number of bytes for people.
 #[derive(Clone, Copy, Debug)]
 pub struct Bytes(pub u64);

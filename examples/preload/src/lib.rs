@@ -115,25 +115,23 @@ pub unsafe extern "C" fn listen(socket: c_int, backlog: c_int) -> c_int {
     let result = unsafe { libc::syscall(SYS_listen, socket, backlog) } as c_int;
     if result == 0 && shares_its_port(socket) {
         if let Some(sharing) = port(socket).and_then(|port| SHARING.get(usize::from(port))) {
-            // A program of one instruction: it returns the number of the listener that gets the connection.
-            let last = sharing.fetch_add(1, Ordering::AcqRel);
-            let mut code = sock_filter { code: (BPF_RET | BPF_K) as u16, jt: 0, jf: 0, k: last };
-            let program = sock_fprog { len: 1, filter: &raw mut code };
-            let length = size_of::<sock_fprog>() as socklen_t;
-            // SAFETY: the option's value is a `sock_fprog` of that length, and the kernel copies it.
-            let attached = unsafe {
-                system_setsockopt(
-                    socket,
-                    SOL_SOCKET,
-                    SO_ATTACH_REUSEPORT_CBPF,
-                    (&raw const program).cast(),
-                    length,
-                )
-            };
-            assert_eq!(attached, 0, "SO_ATTACH_REUSEPORT_CBPF");
+            let number = sharing.fetch_add(1, Ordering::AcqRel);
+            send_connections_to(number, socket);
         }
     }
     result
+}
+
+/// Has a group of listeners that share an address give every connection to the one with this number. `member` is any
+/// listener of the group.
+fn send_connections_to(number: u32, member: c_int) {
+    // A program of one instruction, which returns the number.
+    let mut code = sock_filter { code: (BPF_RET | BPF_K) as u16, jt: 0, jf: 0, k: number };
+    let program = sock_fprog { len: 1, filter: &raw mut code };
+    let (value, length) = ((&raw const program).cast(), size_of::<sock_fprog>() as socklen_t);
+    // SAFETY: the option's value is a `sock_fprog` of that length, and the kernel copies it.
+    let result = unsafe { system_setsockopt(member, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, value, length) };
+    assert_eq!(result, 0, "SO_ATTACH_REUSEPORT_CBPF");
 }
 
 /// # Safety

@@ -18,7 +18,7 @@ use examples::acceptor::Acceptor;
 use examples::connections::Connections;
 use examples::http::{Answer, Conversation, Limits, Request, Status};
 use examples::options;
-use examples::output::{Bytes, Output, exit_code, per_second};
+use examples::output::{Bytes, Output, Rate, exit_code};
 use examples::signals::Stop;
 use examples::sockets::{if_ready, is_shortage, reset_on_close};
 use pollio::{EventKind, EventObject, Interest, OsPoller, Poller};
@@ -168,7 +168,7 @@ impl Server {
                 totals: Totals::default(),
             },
             output: Output::start()?,
-            rate: Rate { count: 0, since: Instant::now() },
+            rate: Rate::start(),
         })
     }
 
@@ -498,20 +498,6 @@ impl Date {
             self.second = second;
             self.text = httpdate::fmt_http_date(now);
         }
-    }
-}
-
-/// How many there were in a second, since the last time that it was asked.
-struct Rate {
-    count: u64,
-    since: Instant,
-}
-
-impl Rate {
-    fn next(&mut self, count: u64) -> u64 {
-        let rate = per_second(count - self.count, self.since.elapsed());
-        (self.count, self.since) = (count, Instant::now());
-        rate
     }
 }
 

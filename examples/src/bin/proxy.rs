@@ -324,14 +324,18 @@ impl Proxy {
     fn break_off(&mut self, generation: u32) {
         if let Some(pair) = self.pairs.get(generation) {
             self.totals.broken_off += 1;
-            pair.sides().for_each(|side| reset_on_close(&side.socket));
+            for side in pair.sides() {
+                reset_on_close(&side.socket);
+            }
         }
         self.close(generation);
     }
 
     fn close(&mut self, generation: u32) {
         if let Some(pair) = self.pairs.remove(generation) {
-            pair.sides().for_each(|side| side.delete(&self.poller));
+            for side in pair.sides() {
+                side.delete(&self.poller);
+            }
             self.has_freed = true;
         }
     }
@@ -381,7 +385,7 @@ impl Connecting {
         Some(Deadline { generation, started: attempt.started })
     }
 
-    fn progress(&mut self, event: &EventObject<Role>) -> Next {
+    fn progress(&self, event: &EventObject<Role>) -> Next {
         if event.kind == Role::Downstream {
             let is_gone = event.is_error() || event.is_write_closed();
             return if is_gone { Next::BreakOff } else { Next::Wait };
@@ -564,7 +568,10 @@ impl Side {
         poller: &OsPoller<Role>,
     ) -> io::Result<Self> {
         let event = EventObject::new(socket.as_raw_fd(), role).with_generation(generation);
-        poller.add_with(event, interest).inspect_err(|_| reset_on_close(&socket))?;
+        if let Err(error) = poller.add_with(event, interest) {
+            reset_on_close(&socket); // here, because no pair owns it yet
+            return Err(error);
+        }
         notice_dead_peers(&socket);
         Ok(Side { socket, event, interest })
     }
