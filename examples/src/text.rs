@@ -94,7 +94,7 @@ fn as_visible(char: char) -> Option<char> {
     }
 }
 
-/// A person's name, which readers can take for nothing else.
+/// A person's name, which readers cannot mistake for another part of a line.
 #[derive(Clone, Debug)]
 pub struct Name {
     text: String,

@@ -9,7 +9,7 @@ use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
 use common::every_server::{Program, every_server};
-use common::{Server, need, run, says_what_is_wrong};
+use common::{Server, need, reset, run, says_what_is_wrong};
 use socket2::SockRef;
 
 const HTTP: &str = env!("CARGO_BIN_EXE_http");
@@ -546,7 +546,7 @@ fn resets_and_thousands_of_connects_leave_it_serving() {
         let mut socket = server.connect();
         if round % 2 == 0 {
             socket.write_all(&b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[..round % 27]).unwrap();
-            SockRef::from(&socket).set_linger(Some(Duration::ZERO)).unwrap();
+            reset(socket);
         }
     }
     is_served(&server);
