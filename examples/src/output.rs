@@ -56,11 +56,8 @@ impl Output {
 
     /// Prints a line.
     pub fn line(&self, text: impl Display) {
-        let mut waiting = self.writer.lock();
-        if waiting.lines.len() < LINES {
-            waiting.lines.push_back(text.to_string());
-            self.writer.changed.notify_all();
-        }
+        self.writer.lock().add_line(text.to_string(), self.writer.is_terminal);
+        self.writer.changed.notify_all();
     }
 
     /// Returns how long until [`status`](Self::status) has something to do.
@@ -120,6 +117,19 @@ struct Waiting {
     status: Option<String>,
     is_ending: bool,
     is_ended: bool,
+}
+
+impl Waiting {
+    fn add_line(&mut self, text: String, is_terminal: bool) {
+        if self.lines.len() >= LINES {
+            return;
+        }
+        // A terminal shows the status below all lines. Elsewhere it is a line too, and comes before a later one.
+        if !is_terminal {
+            self.lines.extend(self.status.take());
+        }
+        self.lines.push_back(text);
+    }
 }
 
 impl Writer {
@@ -269,7 +279,20 @@ impl Display for Bytes {
 mod tests {
     use std::time::Duration;
 
-    use super::{Bytes, fitting, per_second};
+    use super::{Bytes, Waiting, fitting, per_second};
+
+    #[test]
+    fn a_status_line_comes_before_later_lines_unless_it_is_at_the_bottom_of_a_terminal() {
+        let mut waiting = Waiting { status: Some("status".to_owned()), ..Waiting::default() };
+        waiting.add_line("line".to_owned(), true);
+        assert_eq!(
+            (&waiting.lines, waiting.status.as_deref()),
+            (&["line".to_owned()].into(), Some("status"))
+        );
+        waiting.add_line("last".to_owned(), false);
+        assert_eq!(waiting.lines, ["line", "status", "last"]);
+        assert_eq!(waiting.status, None);
+    }
 
     #[test]
     fn a_status_line_leaves_the_last_column_free() {

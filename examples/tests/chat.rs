@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use common::every_server::{Program, every_server};
-use common::{Server, is_on_epoll, reset, run, says_what_is_wrong};
+use common::{Server, check_help_and_errors, is_on_epoll, reset, run};
 use rustix::process::Signal;
 
 const CHAT: &str = env!("CARGO_BIN_EXE_chat");
@@ -17,7 +17,7 @@ const PROGRAM: Program = Program {
     path: CHAT,
     arguments: Vec::new,
     ask: |mut socket| socket.write_all("/nick an impossible name\n".as_bytes()).unwrap(),
-    is_answered: |socket| {
+    check_answer: |socket| {
         let mut lines = BufReader::new(socket).lines().map(Result::unwrap);
         assert!(lines.any(|line| line.starts_with("* welcome: ")));
         assert!(lines.any(|line| line.starts_with("* name taken or invalid: ")));
@@ -287,7 +287,7 @@ fn out_of_fds_it_does_not_spin_and_serves_when_one_is_free() {
     let server = Server::start(CHAT, &[]);
     server.limit_fds(24);
     let mut sockets: Vec<_> = (0..40).map(|_| server.connect()).collect();
-    server.is_at_rest();
+    server.assert_at_rest();
     let last = sockets.pop().unwrap();
     sockets.clear();
     assert!(Person(BufReader::new(last)).hear().starts_with("* welcome"));
@@ -302,7 +302,7 @@ fn a_slow_reader_that_is_borne_with_makes_it_wait_not_spin() {
     for _ in 0..2_500 {
         speaker.say(&format!("{}\n", "z".repeat(4_000)));
     }
-    server.is_at_rest();
+    server.assert_at_rest();
 }
 
 #[test]
@@ -400,7 +400,7 @@ fn a_poller_without_room_ends_single_connections() {
 
 #[test]
 fn help_bad_arguments_and_taken_ports_are_said() {
-    says_what_is_wrong(CHAT, "127.0.0.1:7001");
+    check_help_and_errors(CHAT, "127.0.0.1:7001");
     let help = String::from_utf8(run(CHAT, &["--help"]).stdout).unwrap();
     assert!(help.contains("--backlog <KILOBYTES>"), "{help}");
     for arguments in [

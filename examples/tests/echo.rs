@@ -7,7 +7,7 @@ use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
 use common::every_server::{Program, every_server, faulty};
-use common::{Server, is_echoed, is_on_epoll, reads, reset, run, says_what_is_wrong};
+use common::{Server, assert_echoed, assert_reads, check_help_and_errors, is_on_epoll, reset, run};
 
 const ECHO: &str = env!("CARGO_BIN_EXE_echo");
 
@@ -19,8 +19,8 @@ every_server!(PROGRAM);
 fn what_is_sent_comes_back_and_ctrl_c_ends_it_with_totals() {
     let server = Server::start(ECHO, &[]);
     let socket = server.connect();
-    is_echoed(&socket, b"hello");
-    is_echoed(&socket, &[7; 10_000]);
+    assert_echoed(&socket, b"hello");
+    assert_echoed(&socket, &[7; 10_000]);
     socket.shutdown(Shutdown::Write).unwrap();
     assert_eq!((&socket).read(&mut [0; 1]).unwrap(), 0);
     let last = server.interrupt();
@@ -37,8 +37,8 @@ fn a_peer_that_does_not_read_is_waited_for() {
         let sending = scope.spawn(|| (&slow).write_all(&message).unwrap());
         std::thread::sleep(Duration::from_millis(300));
         assert!(!sending.is_finished(), "the server read what it could not send");
-        is_echoed(&server.connect(), b"others are served too");
-        reads(&slow, &message);
+        assert_echoed(&server.connect(), b"others are served too");
+        assert_reads(&slow, &message);
     });
 }
 
@@ -68,7 +68,7 @@ fn resets_and_thousands_of_connects_leave_it_serving() {
             reset(socket);
         }
     }
-    is_echoed(&server.connect(), b"still here");
+    assert_echoed(&server.connect(), b"still here");
     // macOS does not hand on a connection that is reset before it is accepted.
     let line = server.interrupt();
     let served: u32 = line.split(' ').nth(1).unwrap().parse().unwrap();
@@ -81,17 +81,17 @@ fn out_of_fds_it_does_not_spin_and_serves_when_one_is_free() {
     let server = Server::start(ECHO, &[]);
     server.limit_fds(24);
     let mut sockets: Vec<TcpStream> = (0..40).map(|_| server.connect()).collect();
-    is_echoed(&sockets[0], b"the first");
-    server.is_at_rest();
+    assert_echoed(&sockets[0], b"the first");
+    server.assert_at_rest();
     let last = sockets.pop().unwrap();
     (&last).write_all(b"the last").unwrap();
     sockets.clear();
-    reads(&last, b"the last");
+    assert_reads(&last, b"the last");
 }
 
 #[test]
 fn bad_arguments_and_taken_ports_are_said_so() {
-    says_what_is_wrong(ECHO, "127.0.0.1:7000");
+    check_help_and_errors(ECHO, "127.0.0.1:7000");
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn a_stop_names_the_connections_that_it_waits_for_and_a_second_signal_ends_it() 
             let sending = scope.spawn(|| {
                 let _ = (&slow).write_all(&vec![1; 30_000_000]);
             });
-            server.is_at_rest();
+            server.assert_at_rest();
             assert!(!sending.is_finished());
             server.signal();
             let line = server.line_with("stopping");
@@ -172,7 +172,7 @@ fn a_poller_without_room_for_a_connection_ends_that_connection() {
         let server = faulty(&PROGRAM, &format!("epoll_ctl:error={error}:when=3"));
         let mut refused = server.connect();
         assert!(matches!(refused.read(&mut [0]), Ok(0) | Err(_)));
-        is_echoed(&server.connect(), b"hello");
+        assert_echoed(&server.connect(), b"hello");
         assert!(server.interrupt().contains("1 times out of descriptors"));
     }
 }

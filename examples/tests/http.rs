@@ -9,7 +9,7 @@ use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
 use common::every_server::{Program, every_server};
-use common::{Server, need, reset, run, says_what_is_wrong};
+use common::{Server, check_help_and_errors, need, reset, run};
 use socket2::SockRef;
 
 const HTTP: &str = env!("CARGO_BIN_EXE_http");
@@ -19,7 +19,7 @@ every_server!(Program {
     path: HTTP,
     arguments: || vec!["--idle".to_owned(), "600".to_owned()],
     ask: |mut socket| socket.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap(),
-    is_answered: |socket| assert_eq!(Answer::read(&mut BufReader::new(socket)).body, HELLO.as_bytes()),
+    check_answer: |socket| assert_eq!(Answer::read(&mut BufReader::new(socket)).body, HELLO.as_bytes()),
 });
 
 /// Starts the server. Unless the test is about deadlines, no client runs into one, even on a busy machine.
@@ -65,12 +65,12 @@ fn ask(server: &Server, request: &[u8]) -> BufReader<TcpStream> {
     BufReader::new(socket)
 }
 
-fn is_served(server: &Server) {
+fn assert_served(server: &Server) {
     let answer = Answer::read(&mut ask(server, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"));
     assert_eq!((answer.status, &answer.body[..]), (200, HELLO.as_bytes()));
 }
 
-fn is_closed(mut reader: impl Read) {
+fn assert_closed(mut reader: impl Read) {
     assert_eq!(reader.read(&mut [0; 1]).unwrap(), 0);
 }
 
@@ -134,18 +134,18 @@ fn the_connection_is_closed_if_the_client_says_so() {
             ask(&server, [request, "GET / HTTP/1.1\r\nHost: not answered\r\n\r\n"].concat().as_bytes());
         let answer = Answer::read(&mut reader);
         assert!(answer.status == 200 && answer.closes(), "{request}");
-        is_closed(reader);
+        assert_closed(reader);
     }
 }
 
 /// Sends a request and another one behind it. Only the first one is answered, with this status.
-fn is_refused(server: &Server, request: &[u8], status: u16) {
+fn assert_refused(server: &Server, request: &[u8], status: u16) {
     let another = b"GET / HTTP/1.1\r\nHost: not answered\r\n\r\n";
     let mut reader = ask(server, &[request, another].concat());
     let answer = Answer::read_head(&mut reader, request.starts_with(b"HEAD"));
     let shown = String::from_utf8_lossy(request);
     assert!(answer.status == status && answer.closes(), "{shown:.200?}: {}", answer.head);
-    is_closed(reader);
+    assert_closed(reader);
 }
 
 fn get(lines: &str) -> String {
@@ -187,9 +187,9 @@ fn a_malformed_head_is_refused_and_the_connection_closed() {
         (get(&long), 431),
         (get(&long).trim_end().to_owned(), 431), // without its end
     ] {
-        is_refused(&server, request.as_bytes(), status);
+        assert_refused(&server, request.as_bytes(), status);
     }
-    is_served(&server);
+    assert_served(&server);
 }
 
 #[test]
@@ -233,10 +233,10 @@ fn a_request_whose_length_two_servers_could_see_differently_is_refused() {
         ("Transfer-Encoding:\r\n chunked\r\n", 400),
         ("Transfer-Encoding: gzip, chunked\r\n", 501), // the end is known, the coding is not
     ] {
-        is_refused(&server, get(lines).as_bytes(), status);
+        assert_refused(&server, get(lines).as_bytes(), status);
     }
-    is_refused(&server, b"POST /echo HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400);
-    is_served(&server);
+    assert_refused(&server, b"POST /echo HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400);
+    assert_served(&server);
 }
 
 /// Returns a request whose chunked body is sent as it is written here.
@@ -331,9 +331,9 @@ fn a_malformed_chunked_body_is_refused() {
         "5\r\nhello\r\n0\r\n\n",
         "5\r\nhello\r\n0\r\nX: a\rb\r\n\r\n",
     ] {
-        is_refused(&server, chunked(body).as_bytes(), 400);
+        assert_refused(&server, chunked(body).as_bytes(), 400);
     }
-    is_served(&server);
+    assert_served(&server);
 }
 
 #[test]
@@ -357,9 +357,9 @@ fn a_chunked_body_has_limits_too() {
         (format!("0\r\nX: {}", "y".repeat(600)), 431),
         (format!("0\r\n{}\r\n", "X: y\r\n".repeat(80)), 431),
     ] {
-        is_refused(&server, chunked(&body).as_bytes(), status);
+        assert_refused(&server, chunked(&body).as_bytes(), status);
     }
-    is_served(&server);
+    assert_served(&server);
 }
 
 #[test]
@@ -369,7 +369,7 @@ fn the_refusal_of_a_head_request_has_no_body_either() {
         ("HEAD / HTTP/1.1\r\nHost: x\r\nContent-Length: x\r\n\r\n", 400),
         ("HEAD / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", 400),
     ] {
-        is_refused(&server, request.as_bytes(), status);
+        assert_refused(&server, request.as_bytes(), status);
     }
 }
 
@@ -382,7 +382,7 @@ fn a_refused_body_does_not_cost_the_client_its_answer() {
     reader.get_mut().write_all(&post(&body)).unwrap();
     let answer = Answer::read(&mut reader);
     assert!(answer.status == 413 && answer.closes());
-    is_closed(reader);
+    assert_closed(reader);
 }
 
 #[test]
@@ -400,7 +400,7 @@ fn a_client_gets_100_continue_only_if_its_body_is_wanted() {
     reader.get_mut().write_all(format!("POST /elsewhere {head}").as_bytes()).unwrap();
     let answer = Answer::read(&mut reader);
     assert!(answer.status == 404 && answer.closes());
-    is_closed(reader);
+    assert_closed(reader);
 
     let head = "HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n";
     let mut reader = ask(&server, format!("POST /echo {head}").as_bytes());
@@ -457,7 +457,7 @@ fn a_client_that_ends_its_side_gets_the_rest() {
     for body in bodies {
         assert_eq!(Answer::read(&mut reader).body, body);
     }
-    is_closed(reader);
+    assert_closed(reader);
 }
 
 #[test]
@@ -469,9 +469,9 @@ fn a_client_that_does_not_read_is_not_read_from() {
         let sending = scope.spawn(|| bodies.iter().for_each(|body| (&slow).write_all(&post(body)).unwrap()));
         sleep(Duration::from_millis(500));
         assert!(!sending.is_finished(), "the server read what it could not answer");
-        is_served(&server);
+        assert_served(&server);
         #[cfg(target_os = "linux")]
-        server.is_at_rest();
+        server.assert_at_rest();
         let mut reader = BufReader::new(&slow);
         for body in &bodies {
             assert!(Answer::read(&mut reader).body == *body);
@@ -489,17 +489,17 @@ fn a_client_that_takes_too_long_is_closed_and_gets_408_only_within_a_request() {
     let used = ask(&server, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
     let half_a_head = ask(&server, b"GET / HTTP/1.1\r\nHo");
     let half_a_body = ask(&server, b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhel");
-    is_closed(idle);
+    assert_closed(idle);
     assert!(start.elapsed() >= Duration::from_secs(1), "closed before its time");
     let mut used = used;
     assert_eq!(Answer::read(&mut used).status, 200);
-    is_closed(used);
+    assert_closed(used);
     for mut reader in [half_a_head, half_a_body] {
         let answer = Answer::read(&mut reader);
         assert!(answer.status == 408 && answer.closes());
-        is_closed(reader);
+        assert_closed(reader);
     }
-    is_served(&server);
+    assert_served(&server);
     let last = server.interrupt();
     assert!(last.contains("(4 timed out"), "{last}");
 }
@@ -519,7 +519,7 @@ fn a_byte_now_and_then_does_not_keep_a_connection_open() {
             }
         });
         assert_eq!(Answer::read(&mut BufReader::new(&slow)).status, 408);
-        is_served(&server);
+        assert_served(&server);
     });
 }
 
@@ -549,7 +549,7 @@ fn resets_and_thousands_of_connects_leave_it_serving() {
             reset(socket);
         }
     }
-    is_served(&server);
+    assert_served(&server);
     let last = server.interrupt();
     // macOS does not hand out a connection that was reset before it was accepted.
     let served: u32 = last.split(' ').nth(1).unwrap().parse().unwrap();
@@ -559,10 +559,10 @@ fn resets_and_thousands_of_connects_leave_it_serving() {
 #[test]
 #[cfg(target_os = "linux")]
 fn out_of_descriptors_it_does_not_spin_and_serves_when_one_is_free() {
-    let server = start(&["--idle", "600"]);
+    let server = start(&[]);
     server.limit_fds(24);
     let mut sockets: Vec<TcpStream> = (0..40).map(|_| server.connect()).collect();
-    server.is_at_rest();
+    server.assert_at_rest();
     let mut last = sockets.pop().unwrap();
     last.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     sockets.clear();
@@ -571,11 +571,11 @@ fn out_of_descriptors_it_does_not_spin_and_serves_when_one_is_free() {
 
 #[test]
 fn a_client_of_a_full_server_is_served_when_another_one_leaves() {
-    let server = start(&["--connections", "2", "--idle", "600"]);
+    let server = start(&["--connections", "2"]);
     let held = [server.connect(), server.connect()];
     let mut waiting = ask(&server, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
     #[cfg(target_os = "linux")]
-    server.is_at_rest();
+    server.assert_at_rest();
     waiting.get_ref().set_read_timeout(Some(Duration::from_millis(300))).unwrap();
     assert!(waiting.fill_buf().is_err(), "it was served");
     waiting.get_ref().set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -586,26 +586,26 @@ fn a_client_of_a_full_server_is_served_when_another_one_leaves() {
 #[test]
 #[cfg(target_os = "linux")]
 fn connections_that_are_kept_cost_no_time() {
-    let server = start(&["--idle", "600"]);
+    let server = start(&[]);
     let mut kept: Vec<BufReader<TcpStream>> =
         (0..20).map(|_| ask(&server, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")).collect();
     kept.iter_mut().for_each(|reader| assert_eq!(Answer::read(reader).status, 200));
-    server.is_at_rest();
+    server.assert_at_rest();
 }
 
 #[test]
 fn a_stop_finishes_what_is_under_way() {
-    let server = start(&["--idle", "600"]);
+    let server = start(&[]);
     let idle = server.connect();
     let mut used = ask(&server, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
     let mut half = ask(&server, b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhel");
     let mut unread = ask(&server, &post(&vec![3; 1024 * 1024]));
-    is_served(&server); // so all of them are accepted
+    assert_served(&server); // so all of them are accepted
     let start = Instant::now();
     server.signal();
-    is_closed(idle);
+    assert_closed(idle);
     assert_eq!(Answer::read(&mut used).status, 200);
-    is_closed(used);
+    assert_closed(used);
     assert!(TcpStream::connect(server.address).is_err(), "it still accepts");
     half.get_mut().write_all(b"lo").unwrap();
     let answer = Answer::read(&mut half);
@@ -616,7 +616,7 @@ fn a_stop_finishes_what_is_under_way() {
     let last = server.last_line();
     assert!(last.starts_with("served 5 connections") && last.contains("answered 4 requests"), "{last}");
     assert!(start.elapsed() < Duration::from_secs(30));
-    is_closed(half);
+    assert_closed(half);
 }
 
 #[test]
@@ -634,7 +634,7 @@ fn a_stop_waits_for_a_client_that_does_not_read_only_until_its_deadline() {
 
 #[test]
 fn bad_options_and_taken_ports_are_errors() {
-    says_what_is_wrong(HTTP, "127.0.0.1:8000");
+    check_help_and_errors(HTTP, "127.0.0.1:8000");
     for arguments in [
         &["--idle", "0"][..],
         &["--idle", "soon"],
@@ -665,7 +665,7 @@ fn wrk_reports_no_error() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success() && text.contains("Requests/sec"), "{text}");
     assert!(!text.contains("Socket errors") && !text.contains("Non-2xx"), "{text}");
-    is_served(&server);
+    assert_served(&server);
 }
 
 #[test]

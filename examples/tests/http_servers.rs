@@ -75,7 +75,7 @@ impl Variant {
     /// Starts it with system calls that fail as strace's `inject` says.
     fn start_faulty(self, fault: &str) -> Server {
         let arguments = if self.tokio { || vec!["--tokio".to_owned()] } else { Vec::new };
-        faulty(&Program { path: self.path, arguments, ask, is_answered }, fault)
+        faulty(&Program { path: self.path, arguments, ask, check_answer }, fault)
     }
 }
 
@@ -90,7 +90,7 @@ fn ask(mut socket: &TcpStream) {
     socket.write_all(REQUEST).unwrap();
 }
 
-fn is_answered(socket: &TcpStream) {
+fn check_answer(socket: &TcpStream) {
     assert_eq!(read_answer(socket).unwrap(), 200);
 }
 
@@ -110,7 +110,7 @@ fn read_answer(socket: &TcpStream) -> Option<u16> {
 }
 
 /// Whether the end of the stream, or a reset, comes before the test's patience ends.
-fn is_closed(mut socket: &TcpStream) {
+fn assert_closed(mut socket: &TcpStream) {
     loop {
         match socket.read(&mut [0; 4_096]) {
             Ok(0) => return,
@@ -135,9 +135,9 @@ fn a_request_followed_by_a_half_close_is_answered(variant: Variant) {
             thread::sleep(Duration::from_millis(2));
         }
         socket.shutdown(Shutdown::Write).unwrap();
-        is_answered(&socket);
+        check_answer(&socket);
         if round % 2 == 0 {
-            is_answered(&socket);
+            check_answer(&socket);
         }
         assert_eq!(socket.read(&mut [0; 1]).unwrap(), 0, "round {round}");
     }
@@ -149,24 +149,24 @@ fn a_request_followed_by_a_half_close_is_answered(variant: Variant) {
         socket.shutdown(Shutdown::Write).unwrap();
     }
     server.send(Signal::CONT);
-    sockets.iter().for_each(is_answered);
+    sockets.iter().for_each(check_answer);
 }
 
 /// A server keeps connections for further requests only as long as no other client waits.
 fn six_hundred_clients_that_stay_are_served_with_64_descriptors(variant: Variant) {
-    let server = variant.start(&["--idle", "600"]);
+    let server = variant.start(&[]);
     #[cfg(target_os = "linux")]
     server.limit_fds(64);
     let sockets: Vec<TcpStream> = (0..600).map(|_| server.connect()).collect();
     sockets.iter().for_each(ask);
-    sockets.iter().for_each(is_answered);
+    sockets.iter().for_each(check_answer);
     ask_on_a_new_connection(&server);
 }
 
 fn ask_on_a_new_connection(server: &Server) {
     let socket = server.connect();
     ask(&socket);
-    is_answered(&socket);
+    check_answer(&socket);
 }
 
 fn silent_clients_give_their_descriptors_back(variant: Variant) {
@@ -184,9 +184,9 @@ fn silent_clients_give_their_descriptors_back(variant: Variant) {
         socket.write_all(sent).unwrap();
     }
     ask_on_a_new_connection(&server);
-    silent.iter().for_each(is_closed);
+    silent.iter().for_each(assert_closed);
     #[cfg(target_os = "linux")]
-    server.is_at_rest();
+    server.assert_at_rest();
 }
 
 fn a_client_that_sends_byte_after_byte_is_closed(variant: Variant) {
@@ -204,7 +204,7 @@ fn a_client_that_sends_byte_after_byte_is_closed(variant: Variant) {
                 thread::sleep(Duration::from_millis(50));
             }
         });
-        is_closed(&slow);
+        assert_closed(&slow);
         // Writes fail from now on, although this side may not have seen a reset.
         let _ = slow.shutdown(Shutdown::Write);
     });
@@ -254,7 +254,7 @@ fn a_poller_without_room_ends_one_connection(variant: Variant) {
         let server = variant.start_faulty(&format!("epoll_ctl:error={error}:when=3"));
         let unlucky = server.connect();
         let _ = (&unlucky).write_all(REQUEST);
-        is_closed(&unlucky);
+        assert_closed(&unlucky);
         ask_on_a_new_connection(&server);
         server.interrupt();
     }
@@ -262,7 +262,7 @@ fn a_poller_without_room_ends_one_connection(variant: Variant) {
 
 fn it_says_what_it_waits_for_and_a_second_signal_ends_it(variant: Variant) {
     for (first, second) in [(Signal::INT, Signal::INT), (Signal::TERM, Signal::QUIT)] {
-        let mut server = variant.start(&["--idle", "600"]);
+        let mut server = variant.start(&[]);
         ask_on_a_new_connection(&server);
         let mut half = server.connect();
         half.write_all(b"GET / HTTP/1.1\r\nHo").unwrap();
@@ -277,18 +277,18 @@ fn it_says_what_it_waits_for_and_a_second_signal_ends_it(variant: Variant) {
 }
 
 fn a_stop_waits_for_the_request_under_way(variant: Variant) {
-    let mut server = variant.start(&["--idle", "600"]);
+    let mut server = variant.start(&[]);
     let mut half = server.connect();
     half.write_all(&REQUEST[..10]).unwrap();
     let used = server.connect();
     ask(&used);
-    is_answered(&used);
+    check_answer(&used);
     server.signal();
     server.line_with("stopping");
-    is_closed(&used);
+    assert_closed(&used);
     half.write_all(&REQUEST[10..]).unwrap();
-    is_answered(&half);
-    is_closed(&half);
+    check_answer(&half);
+    assert_closed(&half);
     let last = server.last_line();
     assert!(last.starts_with("served 2 connections") && last.contains("answered 2 requests"), "{last}");
     assert!(TcpStream::connect(half.peer_addr().unwrap()).is_err());
@@ -302,13 +302,13 @@ fn a_stop_answers_six_hundred_clients_at_once(variant: Variant) {
     sockets.iter().for_each(ask);
     server.signal();
     server.send(Signal::CONT);
-    sockets.iter().for_each(is_answered);
+    sockets.iter().for_each(check_answer);
     let last = server.last_line();
     assert!(last.starts_with("served 600 connections") && last.contains("answered 600 requests"), "{last}");
 }
 
 fn a_stop_with_more_clients_than_descriptors_answers_all(variant: Variant) {
-    let server = variant.start(&["--idle", "600"]);
+    let server = variant.start(&[]);
     #[cfg(target_os = "linux")]
     server.limit_fds(24);
     server.freeze();
@@ -316,7 +316,7 @@ fn a_stop_with_more_clients_than_descriptors_answers_all(variant: Variant) {
     sockets.iter().for_each(ask);
     server.signal();
     server.send(Signal::CONT);
-    sockets.iter().for_each(is_answered);
+    sockets.iter().for_each(check_answer);
     let last = server.last_line();
     assert!(last.starts_with("served 100 connections") && last.contains("answered 100 requests"), "{last}");
 }
@@ -327,7 +327,7 @@ fn the_totals_are_printed(variant: Variant) {
         let socket = server.connect();
         for _ in 0..requests {
             ask(&socket);
-            is_answered(&socket);
+            check_answer(&socket);
         }
     }
     let last = server.interrupt();

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::every_server::{Program, every_server, faulty};
-use common::{LONG, Server, is_echoed, is_on_epoll, need, patient, reads, reset, run};
+use common::{LONG, Server, assert_echoed, assert_reads, is_on_epoll, need, patient, reset, run};
 
 const PROXY: &str = env!("CARGO_BIN_EXE_proxy");
 
@@ -56,8 +56,8 @@ fn pair() -> (Server, TcpStream, TcpStream) {
 }
 
 /// Sends bytes one way, and checks that they arrive after `before`. They are read slowly at first.
-fn carries(mut from: &TcpStream, mut to: &TcpStream, length: usize, before: &[u8]) {
-    reads(to, before);
+fn check_carried(mut from: &TcpStream, mut to: &TcpStream, length: usize, before: &[u8]) {
+    assert_reads(to, before);
     let message: Vec<u8> = (0..length).map(|n| ((n * n) >> 8) as u8).collect();
     thread::scope(|scope| {
         scope.spawn(|| from.write_all(&message).unwrap());
@@ -92,8 +92,8 @@ fn is_reset(mut socket: &TcpStream) -> bool {
 fn bytes_go_both_ways_at_once() {
     let (proxy, client, server) = pair();
     thread::scope(|scope| {
-        scope.spawn(|| carries(&client, &server, 20_000_000, b""));
-        carries(&server, &client, 20_000_000, b"");
+        scope.spawn(|| check_carried(&client, &server, 20_000_000, b""));
+        check_carried(&server, &client, 20_000_000, b"");
     });
     drop((client, server));
     let last = proxy.interrupt();
@@ -108,7 +108,7 @@ fn a_half_close_is_carried_and_the_other_way_goes_on() {
         { first }.write_all(b"all I have").unwrap();
         first.shutdown(Shutdown::Write).unwrap();
         assert_eq!(read_to_end(second), b"all I have");
-        carries(second, first, 3_000_000, b"");
+        check_carried(second, first, 3_000_000, b"");
         { second }.write_all(b"and I").unwrap();
         second.shutdown(Shutdown::Write).unwrap();
         assert_eq!(read_to_end(first), b"and I");
@@ -172,7 +172,7 @@ fn a_reader_that_does_not_read_holds_the_writer_back() {
         }
         assert!(sent < 100_000_000, "the proxy takes it all");
     }
-    proxy.is_at_rest();
+    proxy.assert_at_rest();
     assert!(proxy.peak_memory() < 50_000, "{} KB", proxy.peak_memory());
     let mut came = vec![0; sent];
     (&server).read_exact(&mut came).unwrap();
@@ -207,10 +207,10 @@ fn half_closed_hung_up_and_idle_connections_do_not_make_it_spin() {
         }
         kept.extend([client, server]);
     }
-    proxy.is_at_rest();
+    proxy.assert_at_rest();
     drop(kept);
     thread::sleep(Duration::from_millis(300));
-    proxy.is_at_rest();
+    proxy.assert_at_rest();
 }
 
 #[test]
@@ -258,7 +258,7 @@ fn out_of_fds_it_does_not_spin_and_serves_when_some_are_free() {
         }
     });
     let sockets: Vec<TcpStream> = (0..40).map(|_| proxy.connect()).collect();
-    proxy.is_at_rest();
+    proxy.assert_at_rest();
     for mut socket in sockets {
         let _ = socket.write_all(b"bye!");
         let _ = socket.shutdown(Shutdown::Write);
@@ -395,7 +395,7 @@ fn a_reset_is_noticed_while_the_other_side_takes_nothing() {
         fill(&first);
         reset(first);
         // It has to be noticed before anything is read here: wait for that.
-        has_no_pair(&proxy);
+        wait_until_all_pairs_are_closed(&proxy);
         assert!(is_reset(&second));
     }
 }
@@ -408,7 +408,7 @@ fn a_reset_is_noticed_after_a_half_close() {
         first.shutdown(Shutdown::Write).unwrap();
         assert_eq!(read_to_end(&second), b"");
         reset(first);
-        has_no_pair(&proxy);
+        wait_until_all_pairs_are_closed(&proxy);
         let result = (&second).write_all(&[0; 1_000]).and_then(|()| (&second).write_all(&[0; 1_000]));
         assert!(result.is_err() || !cfg!(target_os = "linux"));
     }
@@ -422,11 +422,11 @@ fn a_reset_is_noticed_while_the_upstream_does_not_answer() {
     for _ in 0..10 {
         reset(proxy.connect());
     }
-    has_no_pair(&proxy);
+    wait_until_all_pairs_are_closed(&proxy);
 }
 
 /// Waits until the proxy has closed all connections.
-fn has_no_pair(proxy: &Server) {
+fn wait_until_all_pairs_are_closed(proxy: &Server) {
     if !cfg!(target_os = "linux") {
         return;
     }
@@ -485,7 +485,7 @@ fn both_sides_send_small_writes_at_once_and_notice_dead_peers() {
     use rustix::process::{PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
     use socket2::SockRef;
     let (proxy, client, server) = pair();
-    carries(&client, &server, 1_000, b""); // by then both sockets are set up
+    check_carried(&client, &server, 1_000, b""); // by then both sockets are set up
     let pidfd = pidfd_open(proxy.pid(), PidfdFlags::empty()).unwrap();
     let mut connections = 0;
     for fd in std::fs::read_dir(format!("/proc/{}/fd", proxy.pid().as_raw_nonzero())).unwrap() {
@@ -517,7 +517,7 @@ fn errors_that_connect_returns_at_once_are_the_upstreams_answer() {
         let proxy = faulty(&PROGRAM, &format!("connect:error={error}:when=1..2"));
         assert!(is_reset(&proxy.connect()), "{error}");
         assert!(is_reset(&proxy.connect()), "{error}");
-        is_echoed(&proxy.connect(), b"hello");
+        assert_echoed(&proxy.connect(), b"hello");
     }
 }
 
@@ -528,7 +528,7 @@ fn clients_wait_while_the_proxy_is_short_of_ports_or_memory() {
         let proxy = faulty(&PROGRAM, &format!("connect:error={error}:when=1..5"));
         let clients: Vec<_> = (0..3).map(|_| proxy.connect()).collect();
         for client in &clients {
-            is_echoed(client, b"hello");
+            assert_echoed(client, b"hello");
         }
         drop(clients);
         assert!(proxy.interrupt().starts_with("carried 3 connections (0 broken off)"), "{error}");
@@ -560,7 +560,7 @@ fn a_poller_without_room_ends_single_connections() {
 fn options_that_cannot_be_set_end_nothing() {
     let proxy = faulty(&PROGRAM, "setsockopt:error=EINVAL:when=2+"); // the first is the listener's
     for _ in 0..3 {
-        is_echoed(&proxy.connect(), b"hello");
+        assert_echoed(&proxy.connect(), b"hello");
     }
     proxy.interrupt();
 }
@@ -609,8 +609,8 @@ fn a_stop_waits_for_what_is_under_way_and_says_so() {
     while TcpStream::connect(proxy.address).is_ok() {
         thread::sleep(Duration::from_millis(10));
     }
-    carries(&client, &server, 1_000_000, b"half a requ");
-    carries(&server, &client, 1_000_000, b"");
+    check_carried(&client, &server, 1_000_000, b"half a requ");
+    check_carried(&server, &client, 1_000_000, b"");
     drop((client, server));
     let rest = proxy.rest();
     assert!(rest.contains("\nstopping: "), "{rest}");
@@ -664,6 +664,6 @@ fn an_address_that_does_not_answer_is_left_for_the_next() {
     for client in &clients {
         let (mut server, _) = listener.accept().unwrap();
         server.write_all(b"hello").unwrap();
-        reads(client, b"hello");
+        assert_reads(client, b"hello");
     }
 }

@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::every_server::Program;
-use common::{LONG, Server, need, reset, run, says_what_is_wrong};
+use common::{LONG, Server, check_help_and_errors, need, reset, run};
 use examples::runtime::net::{TcpListener as AsyncListener, TcpStream as AsyncStream};
 use examples::runtime::{Either, Latch, Runtime, race, sleep, spawn, timeout, yield_now};
 use pollio::Wakeup;
@@ -45,7 +45,7 @@ fn program(arguments: fn() -> Vec<String>) -> Program {
         path: RUNTIME,
         arguments,
         ask: |mut socket| socket.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap(),
-        is_answered: |socket| assert!(answer(socket).starts_with("HTTP/1.1 200 OK")),
+        check_answer: |socket| assert!(answer(socket).starts_with("HTTP/1.1 200 OK")),
     }
 }
 
@@ -420,10 +420,10 @@ fn it_does_not_spin_when_it_is_idle_or_out_of_descriptors() {
     let server = Server::start(RUNTIME, &PATIENT);
     let socket = server.connect();
     assert!(get(&socket, "/").starts_with("HTTP/1.1 200 OK"));
-    server.is_at_rest();
+    server.assert_at_rest();
     server.limit_fds(24);
     let mut sockets: Vec<_> = (0..40).map(|_| server.connect()).collect();
-    server.is_at_rest();
+    server.assert_at_rest();
     let last = sockets.pop().unwrap();
     sockets.clear();
     assert!(get(&last, "/").starts_with("HTTP/1.1 200 OK"));
@@ -443,5 +443,5 @@ fn wrk_reports_no_error() {
 
 #[test]
 fn bad_options_and_taken_ports_are_errors() {
-    says_what_is_wrong(RUNTIME, "127.0.0.1:7003");
+    check_help_and_errors(RUNTIME, "127.0.0.1:7003");
 }

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::every_server::{Program, every_server, faulty};
-use common::{Server, is_echoed, is_on_epoll, reads, reset, run, says_what_is_wrong};
+use common::{Server, assert_echoed, assert_reads, check_help_and_errors, is_on_epoll, reset, run};
 
 const THREADS: &str = env!("CARGO_BIN_EXE_threads");
 
@@ -29,11 +29,11 @@ fn all_workers_serve_and_hand_over() {
     let mut sockets = Vec::new();
     for number in 0..90_u8 {
         let socket = server.connect();
-        is_echoed(&socket, &[number; 100]);
+        assert_echoed(&socket, &[number; 100]);
         sockets.push(socket);
     }
     for (number, socket) in (0..).zip(&sockets) {
-        is_echoed(socket, &[number; 1_000]);
+        assert_echoed(socket, &[number; 1_000]);
     }
     drop(sockets);
     let line = server.interrupt();
@@ -53,7 +53,7 @@ fn who_writes_a_lot_before_reading_gets_it_all() {
             socket.shutdown(std::net::Shutdown::Write).unwrap();
         });
         thread::sleep(Duration::from_millis(300));
-        reads(&socket, &message);
+        assert_reads(&socket, &message);
         assert_eq!((&socket).read(&mut [0]).unwrap(), 0);
     });
 }
@@ -74,7 +74,7 @@ fn resets_and_thousands_of_connects_leave_it_serving() {
             });
         }
     });
-    is_echoed(&server.connect(), b"still here");
+    assert_echoed(&server.connect(), b"still here");
     // macOS does not hand on a connection that is reset before it is accepted.
     let line = server.interrupt();
     assert!((1_001..=2_001).contains(&number_of(&line, "connections")), "{line}");
@@ -86,10 +86,10 @@ fn out_of_fds_it_does_not_spin_and_serves_when_one_is_free() {
     let server = Server::start(THREADS, &[]);
     server.limit_fds(30);
     let mut sockets: Vec<TcpStream> = (0..40).map(|_| server.connect()).collect();
-    server.is_at_rest();
+    server.assert_at_rest();
     let last = sockets.pop().unwrap();
     sockets.clear();
-    is_echoed(&last, b"the last");
+    assert_echoed(&last, b"the last");
 }
 
 /// While connections come in, because a worker may be about to hand one over to another that is stopping.
@@ -97,7 +97,7 @@ fn out_of_fds_it_does_not_spin_and_serves_when_one_is_free() {
 fn ctrl_c_ends_it_well_at_any_time() {
     for _ in 0..10 {
         let server = Server::start(THREADS, &["--workers=8"]);
-        is_echoed(&server.connect(), b"the first");
+        assert_echoed(&server.connect(), b"the first");
         thread::scope(|scope| {
             let address = server.address;
             scope.spawn(move || (0..2_000).take_while(|_| TcpStream::connect(address).is_ok()).count());
@@ -118,7 +118,7 @@ fn the_demo_checks_every_byte() {
 
 #[test]
 fn help_bad_arguments_and_taken_ports_are_said() {
-    says_what_is_wrong(THREADS, "127.0.0.1:7004");
+    check_help_and_errors(THREADS, "127.0.0.1:7004");
     for wrong in ["many", "0", "-1", "256", "1.5", ""] {
         for arguments in [&["--workers", wrong][..], &[&format!("--workers={wrong}")]] {
             let output = run(THREADS, arguments);
@@ -151,7 +151,7 @@ fn a_poller_without_room_for_a_connection_ends_that_connection() {
         let server = faulty(&one_worker, &format!("epoll_ctl:error={error}:when=2"));
         let mut refused = server.connect();
         assert!(matches!(refused.read(&mut [0]), Ok(0) | Err(_)));
-        is_echoed(&server.connect(), b"hello");
+        assert_echoed(&server.connect(), b"hello");
         server.interrupt();
     }
 }
@@ -163,5 +163,5 @@ fn a_second_program_cannot_listen_on_the_same_port() {
     let output = run(THREADS, &[&server.address.to_string()]);
     assert!(!output.status.success());
     assert!(String::from_utf8(output.stderr).unwrap().contains("cannot listen on"));
-    is_echoed(&server.connect(), b"the first goes on");
+    assert_echoed(&server.connect(), b"the first goes on");
 }

@@ -31,40 +31,20 @@ struct Options {
     #[arg(default_value = "127.0.0.1:8000", value_parser = options::address)]
     address: String,
     /// How long a client may take to send a request, or to read a part of an answer
-    #[arg(
-        long,
-        value_name = "SECONDS",
-        default_value = "10",
-        value_parser = options::seconds,
-        allow_negative_numbers = true
-    )]
+    #[arg(long, value_name = "SECONDS", default_value = "10")]
+    #[arg(value_parser = options::seconds, allow_negative_numbers = true)]
     idle: Duration,
     /// How many clients to serve at a time. Further clients wait
-    #[arg(
-        long,
-        value_name = "COUNT",
-        default_value_t = 10_000,
-        value_parser = options::number(1..=1_000_000usize),
-        allow_negative_numbers = true
-    )]
+    #[arg(long, value_name = "COUNT", default_value_t = 10_000)]
+    #[arg(value_parser = options::number(1..=1_000_000usize), allow_negative_numbers = true)]
     connections: usize,
     /// The largest head of a request
-    #[arg(
-        long,
-        value_name = "BYTES",
-        default_value_t = 8 * 1024,
-        value_parser = options::number(64..=1_000_000usize),
-        allow_negative_numbers = true
-    )]
+    #[arg(long, value_name = "BYTES", default_value_t = 8 * 1024)]
+    #[arg(value_parser = options::number(64..=1_000_000usize), allow_negative_numbers = true)]
     head: usize,
     /// The largest body of a request
-    #[arg(
-        long,
-        value_name = "BYTES",
-        default_value_t = 1024 * 1024,
-        value_parser = options::number(0..=1_000_000_000usize),
-        allow_negative_numbers = true
-    )]
+    #[arg(long, value_name = "BYTES", default_value_t = 1024 * 1024)]
+    #[arg(value_parser = options::number(0..=1_000_000_000usize), allow_negative_numbers = true)]
     body: usize,
 }
 

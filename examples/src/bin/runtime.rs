@@ -51,13 +51,8 @@ struct Options {
     #[arg(long)]
     tokio: bool,
     /// How long a client may take to send a request's head, or to read a part of an answer
-    #[arg(
-        long,
-        value_name = "SECONDS",
-        default_value = "10",
-        value_parser = options::seconds,
-        allow_negative_numbers = true
-    )]
+    #[arg(long, value_name = "SECONDS", default_value = "10")]
+    #[arg(value_parser = options::seconds, allow_negative_numbers = true)]
     idle: Duration,
 }
 

@@ -82,7 +82,8 @@ fn run(options: &Options) -> Result<()> {
     output.line(format_args!("try: nc {} {}", address.ip(), address.port()));
     output.line("Ctrl-C stops it");
     let Some(time) = options.demo else {
-        return supervise(workers, &team, &stop, &mut output).map(drop);
+        supervise(workers, &team, &stop, &mut output)?;
+        return Ok(());
     };
     let clients = Clients::new(CLIENTS);
     let echoed = thread::scope(|scope| {

@@ -11,7 +11,7 @@ use rustix::io::ioctl_fionbio;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::terminal::{Terminal, status_lines};
-use super::{LONG, Server, need, patient, reads, reset};
+use super::{LONG, Server, assert_reads, need, patient, reset};
 
 /// A server program, as these tests see it.
 pub struct Program {
@@ -21,7 +21,7 @@ pub struct Program {
     /// Sends what a client sends first.
     pub ask: fn(&TcpStream),
     /// Reads the answer to that, and checks it.
-    pub is_answered: fn(&TcpStream),
+    pub check_answer: fn(&TcpStream),
 }
 
 /// Has every test of this module run for a program.
@@ -65,7 +65,7 @@ impl Program {
             path,
             arguments,
             ask: |mut socket| socket.write_all(b"hello").unwrap(),
-            is_answered: |socket| reads(socket, b"hello"),
+            check_answer: |socket| assert_reads(socket, b"hello"),
         }
     }
 
@@ -82,7 +82,7 @@ impl Program {
 
     fn serves(&self, socket: &TcpStream) {
         (self.ask)(socket);
-        (self.is_answered)(socket);
+        (self.check_answer)(socket);
     }
 
     fn serves_on(&self, port: u16) {
@@ -269,7 +269,7 @@ pub fn a_stop_answers_what_was_connected_before(program: &Program) {
     server.signal();
     server.send(Signal::CONT);
     for socket in &sockets {
-        (program.is_answered)(socket);
+        (program.check_answer)(socket);
     }
     drop(sockets);
     server.last_line();
@@ -300,8 +300,8 @@ pub fn connections_that_are_reset_before_they_are_accepted_end_alone(program: &P
         let last = server.connect();
         (program.ask)(&last);
         server.send(Signal::CONT);
-        (program.is_answered)(&good);
-        (program.is_answered)(&last);
+        (program.check_answer)(&good);
+        (program.check_answer)(&last);
     }
     program.serves(&server.connect());
     server.interrupt();

@@ -133,7 +133,7 @@ impl Server {
 
     /// Fails if the server goes on using the processor although it has nothing to do.
     #[cfg(target_os = "linux")]
-    pub fn is_at_rest(&self) {
+    pub fn assert_at_rest(&self) {
         let start = Instant::now();
         loop {
             let before = self.ticks();
@@ -173,13 +173,13 @@ pub fn reset(socket: TcpStream) {
 }
 
 /// Sends a message to a server that sends it back, and checks the echo.
-pub fn is_echoed(mut socket: &TcpStream, message: &[u8]) {
+pub fn assert_echoed(mut socket: &TcpStream, message: &[u8]) {
     socket.write_all(message).unwrap();
-    reads(socket, message);
+    assert_reads(socket, message);
 }
 
 /// Checks what comes next.
-pub fn reads(mut socket: &TcpStream, expected: &[u8]) {
+pub fn assert_reads(mut socket: &TcpStream, expected: &[u8]) {
     let mut came = vec![0; expected.len()];
     socket.read_exact(&mut came).unwrap();
     assert!(came == expected, "{} bytes differ from what was expected", came.len());
@@ -196,7 +196,7 @@ pub fn need(program: &str) {
 }
 
 /// Bad arguments and a taken port are errors that name what is wrong. --help names the default address.
-pub fn says_what_is_wrong(program: &str, address: &str) {
+pub fn check_help_and_errors(program: &str, address: &str) {
     let server = Server::start(program, &[]);
     for (argument, said) in [
         ("nonsense", "nonsense"),
