@@ -24,7 +24,8 @@ pub(crate) struct Registration {
 }
 
 /// The sign bit of the fd in the user data, which is 0 in every open fd. It flips with each registration of a number.
-/// An event from before a `modify` therefore differs from the events that `modify` armed.
+/// An event from before a `modify` therefore differs from the events that `modify` armed. If the thread that waits is
+/// two registrations late, it reports an old event, which is then a spurious event.
 const TURN: u64 = 1 << 39;
 
 impl Registration {
