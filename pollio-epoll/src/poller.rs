@@ -85,7 +85,7 @@ impl<K: Tag> Poller<K> for EpollPoller<K> {
         self.registrar.delete(fd)
     }
 
-    // `inline(always)` here and below: without it, a wait without events takes half as many instructions again.
+    // `inline(always)` here and below: without it, a wait without events takes 50 % more instructions.
     #[inline(always)]
     fn wait(&mut self, timeout_ms: i32) -> io::Result<Vec<EventObject<K>>> {
         self.block(u64::try_from(timeout_ms).ok().map(Duration::from_millis))?;
