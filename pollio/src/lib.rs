@@ -9,8 +9,8 @@ cfg_if::cfg_if! {
     if #[cfg(target_os = "linux")] {
         /// The poller of the system: `EpollPoller` on Linux, `KqueuePoller` on macOS.
         ///
-        /// `OsPoller::new()` creates a poller of [`EventKind`], and `OsPoller::<Role>::new()` one of your own kinds, which
-        /// [`tags!`] defines. Its handles for other threads are [`OsWaker`] and [`OsRegistrar`].
+        /// `OsPoller::new()` creates a poller of [`EventKind`], and `OsPoller::<Role>::new()` one of your own kinds, as
+        /// [`tags!`] defines them. Its handles for other threads are [`OsWaker`] and [`OsRegistrar`].
         ///
         #[doc(inline)]
         pub use pollio_epoll::EpollPoller as OsPoller;
@@ -25,8 +25,8 @@ cfg_if::cfg_if! {
     } else if #[cfg(target_os = "macos")] {
         /// The poller of the system: `EpollPoller` on Linux, `KqueuePoller` on macOS.
         ///
-        /// `OsPoller::new()` creates a poller of [`EventKind`], and `OsPoller::<Role>::new()` one of your own kinds, which
-        /// [`tags!`] defines. Its handles for other threads are [`OsWaker`] and [`OsRegistrar`].
+        /// `OsPoller::new()` creates a poller of [`EventKind`], and `OsPoller::<Role>::new()` one of your own kinds, as
+        /// [`tags!`] defines them. Its handles for other threads are [`OsWaker`] and [`OsRegistrar`].
         ///
         #[doc(inline)]
         pub use pollio_kqueue::KqueuePoller as OsPoller;
