@@ -19,8 +19,8 @@ use rustix::termios::tcgetwinsize;
 /// How many lines may wait for a reader. Further ones are dropped.
 const LINES: usize = 1_000;
 
-/// How long the end of the program waits for a reader that takes nothing.
-const PATIENCE: Duration = Duration::from_millis(200);
+/// How many times the end of the program looks for room, 10 ms apart, if the reader takes nothing.
+const PATIENCE: u32 = 20;
 
 /// Returns to the start of the terminal's line and erases it.
 const ERASE: &str = "\r\x1b[K";
@@ -92,13 +92,12 @@ impl Drop for Output {
         waiting.status = None;
         waiting.is_ending = true;
         self.writer.changed.notify_all();
-        let mut last_progress = Instant::now();
-        while !waiting.is_ended && last_progress.elapsed() < PATIENCE {
+        let mut looks_in_vain = 0;
+        while !waiting.is_ended && looks_in_vain < PATIENCE {
             drop(waiting);
-            // The writer may only be waiting for a processor: then there is room, and it will write.
-            if is_writable(Some(Duration::ZERO)) {
-                last_progress = Instant::now();
-            }
+            // If there is room, the writer will write, even if it has to wait for a processor. This thread may have to
+            // wait for one too, so it counts its looks and not the time.
+            looks_in_vain = if is_writable(Some(Duration::ZERO)) { 0 } else { looks_in_vain + 1 };
             waiting = self.writer.lock();
             let waited = self.writer.changed.wait_timeout(waiting, Duration::from_millis(10));
             waiting = waited.unwrap_or_else(PoisonError::into_inner).0;

@@ -24,13 +24,20 @@ const RUNTIME: &str = env!("CARGO_BIN_EXE_runtime");
 mod on_pollio {
     use super::common::every_server::every_server;
 
-    every_server!(super::program(Vec::new));
+    every_server!(super::program(|| super::options(&super::PATIENT)));
 }
 
 mod on_tokio {
     use super::common::every_server::every_server;
 
-    every_server!(super::program(|| vec!["--tokio".to_owned()]));
+    every_server!(super::program(|| super::options(&["--tokio", "--idle", "600"])));
+}
+
+/// No client runs into a deadline, even on a busy machine.
+const PATIENT: [&str; 2] = ["--idle", "600"];
+
+fn options(options: &[&str]) -> Vec<String> {
+    options.iter().copied().map(String::from).collect()
 }
 
 fn program(arguments: fn() -> Vec<String>) -> Program {
@@ -367,7 +374,7 @@ fn answer(mut socket: &TcpStream) -> String {
 
 #[test]
 fn requests_are_answered_one_after_the_other_and_at_once() {
-    let server = Server::start(RUNTIME, &[]);
+    let server = Server::start(RUNTIME, &PATIENT);
     let socket = server.connect();
     for _ in 0..3 {
         assert!(get(&socket, "/").starts_with("HTTP/1.1 200 OK"));
@@ -387,7 +394,7 @@ fn requests_are_answered_one_after_the_other_and_at_once() {
 
 #[test]
 fn garbage_resets_half_requests_and_a_thousand_connects_leave_it_serving() {
-    let server = Server::start(RUNTIME, &[]);
+    let server = Server::start(RUNTIME, &PATIENT);
     let waiting = server.connect();
     (&waiting).write_all(b"GET / HT").unwrap();
     for round in 0..1_000 {
@@ -410,7 +417,7 @@ fn garbage_resets_half_requests_and_a_thousand_connects_leave_it_serving() {
 #[test]
 #[cfg(target_os = "linux")]
 fn it_does_not_spin_when_it_is_idle_or_out_of_descriptors() {
-    let server = Server::start(RUNTIME, &[]);
+    let server = Server::start(RUNTIME, &PATIENT);
     let socket = server.connect();
     assert!(get(&socket, "/").starts_with("HTTP/1.1 200 OK"));
     server.is_at_rest();
@@ -427,7 +434,7 @@ fn wrk_reports_no_error() {
     if !has("wrk") {
         return;
     }
-    let server = Server::start(RUNTIME, &[]);
+    let server = Server::start(RUNTIME, &PATIENT);
     let url = format!("http://{}/", server.address);
     let output = run("wrk", &["-t1", "-c200", "-d2s", "--timeout", "60s", &url]);
     let said = String::from_utf8(output.stdout).unwrap();

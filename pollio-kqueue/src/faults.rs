@@ -644,9 +644,13 @@ fn an_event_from_before_an_arming_does_not_use_it_up() {
             while (&here).write(&[0; 65_536]).is_ok() {}
             let event = client(&here);
             poller.add_with(event, interest).unwrap();
-            arm(&poller, event, interest);
-            control::add_event(kqueue, kernel_event(event, EVFILT_READ));
-            assert!(poller.wait(0).unwrap().is_empty(), "{interest:?}");
+            for arming in 1..4 {
+                let recorded = poller.registrar().queue.lock().get(event.fd).unwrap();
+                arm(&poller, event, interest);
+                let udata = ptr::without_provenance_mut(recorded.user_data as usize);
+                control::add_event(kqueue, kevent { udata, ..kernel_event(event, EVFILT_READ) });
+                assert!(poller.wait(0).unwrap().is_empty(), "{interest:?}, arming {arming}");
+            }
             there.write_all(b"!").unwrap();
             assert_eq!(poller.wait(0).unwrap(), [event], "{interest:?}");
         }

@@ -113,8 +113,8 @@ impl Queue {
     /// Deletes the filter of an event that no registration watches, if the kernel still has it. The caller holds the
     /// lock.
     ///
-    /// An event from before a `delete` needs nothing more. But if undoing a change ever failed, the filter that is left
-    /// would be ready in each call of a wait, and the wait would never end.
+    /// The kernel does not have it if the event is from before a `delete`. It would have it if undoing a change ever
+    /// failed. Such a filter could be ready in each call of a wait, and the wait would never end.
     #[cold]
     pub(crate) fn delete_unrecorded(&self, event: Event) {
         if FILTERS.contains(&event.filter()) {

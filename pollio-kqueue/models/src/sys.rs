@@ -110,7 +110,7 @@ pub(crate) struct Kernel {
     queue: VecDeque<Key>,
     files: BTreeMap<usize, OpenFile>,
     files_opened: u32,
-    /// So many of the next attachments return ENOMEM.
+    /// The number of attachments that will return ENOMEM.
     pub(crate) failing_adds: usize,
     /// The filter that files refuse with EINVAL.
     pub(crate) refused_filter: Option<i16>,
@@ -271,7 +271,7 @@ pub(crate) fn kevent_change(kqueue: &OwnedFd, changes: &mut [Event]) -> io::Resu
     }
 }
 
-/// Never blocks, whatever the timeout.
+/// Polls. It ignores the timeout, because no test waits for a time.
 pub(crate) fn kevent_wait(kqueue: &OwnedFd, events: &mut Events, _: Option<Duration>) -> io::Result<()> {
     let kernel = kernel(kqueue);
     events.ready.clear();

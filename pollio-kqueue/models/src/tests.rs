@@ -1,8 +1,9 @@
 //! The promises that several threads could break.
 //!
-//! Three races are documented and not tested. If one thread closes an fd whose number is reused while another thread
-//! changes the mode of its registration, the new file may become registered: from one direction to itself, from both
-//! to both, and from one to both. [`Changes::between`](crate::changes::Changes::between) explains why.
+//! Three races are documented and not tested. While one thread changes the mode of a registration, another thread
+//! closes the fd, and its number is reused. The new file may then become registered, if the mode changes from one
+//! direction to itself, from both to both, or from one to both.
+//! [`Changes::between`](crate::changes::Changes::between) explains why.
 
 use pollio_core::{EventObject, Interest, Poller, Register};
 use shuttle::sync::atomic::{AtomicBool, Ordering};
@@ -270,6 +271,42 @@ fn a_wait_that_begins_after_delete_reports_nothing() {
         }
         deleting.join().unwrap();
         assert_all_filters_are_recorded(&poller.registrar());
+    });
+}
+
+fn one_of_two_racing_calls_succeeds(call: fn(&Registrar, EventObject) -> bool) {
+    let (poller, _) = poller(2);
+    let event = EventObject::client(FD);
+    let calls = [1, 2].map(|generation| {
+        let registrar = poller.registrar();
+        thread::spawn(move || call(&registrar, event.with_generation(generation)))
+    });
+    let succeeded = calls.map(|call| call.join().unwrap());
+    assert!(succeeded[0] != succeeded[1], "{succeeded:?}");
+    assert_all_filters_are_recorded(&poller.registrar());
+}
+
+#[test]
+fn one_of_two_racing_adds_succeeds() {
+    check(|| one_of_two_racing_calls_succeeds(|registrar, event| registrar.add_with(event, both()).is_ok()));
+}
+
+/// The generation that the kernel has is the one that is recorded, so neither `modify` is half lost.
+#[test]
+fn of_two_racing_modifies_one_replaces_the_other() {
+    check(|| {
+        let (mut poller, _) = poller(2);
+        let event = EventObject::client(FD);
+        poller.add(event).unwrap();
+        let modifies = [(1, both()), (2, Interest::WRITE.edge())].map(|(generation, interest)| {
+            let registrar = poller.registrar();
+            thread::spawn(move || registrar.modify(event.with_generation(generation), interest).unwrap())
+        });
+        for modify in modifies {
+            modify.join().unwrap();
+        }
+        assert_all_filters_are_recorded(&poller.registrar());
+        assert!(!drain(&mut poller).is_empty());
     });
 }
 
