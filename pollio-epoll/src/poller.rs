@@ -120,21 +120,24 @@ impl<K: Tag> EpollPoller<K> {
     /// Waits until the kernel has returned events or the time is up.
     #[inline(always)]
     fn block(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        // The caller's timeout decides, because the time that is left after a signal nearly always has a fraction.
+        let has_fraction = timeout.is_some_and(|timeout| timeout.subsec_nanos() % NANOS_PER_MILLI != 0);
         wait_until_deadline(timeout, self.longest_call, |timeout| {
-            self.wait_once(timeout)?;
+            self.wait_once(timeout, has_fraction)?;
             Ok(if self.events.ready().is_empty() { Outcome::TimedOut } else { Outcome::Ready })
         })
     }
 
-    /// Makes one system call. Only a timeout with a fraction of a millisecond needs `epoll_pwait2`, which costs more.
+    /// Makes one system call. Only a fraction of a millisecond needs `epoll_pwait2`, which costs more and which some
+    /// systems refuse.
     #[inline]
-    fn wait_once(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+    fn wait_once(&mut self, timeout: Option<Duration>, has_fraction: bool) -> io::Result<()> {
         let timeout = match timeout {
             None => return sys::epoll_wait(&self.registrar.epoll, &mut self.events, -1),
             Some(Duration::ZERO) => return sys::epoll_wait(&self.registrar.epoll, &mut self.events, 0),
             Some(timeout) => timeout,
         };
-        if self.has_pwait2 && timeout.subsec_nanos() % NANOS_PER_MILLI != 0 {
+        if has_fraction && self.has_pwait2 {
             match sys::epoll_pwait2(&self.registrar.epoll, &mut self.events, timeout) {
                 // Linux before 5.11 returns ENOSYS. A seccomp profile that does not know the call returns EPERM.
                 Err(error) if matches!(error.raw_os_error(), Some(sys::ENOSYS | sys::EPERM)) => {
@@ -145,6 +148,7 @@ impl<K: Tag> EpollPoller<K> {
         }
         let rounded_up =
             1_000 * timeout.as_secs() + u64::from(timeout.subsec_nanos().div_ceil(NANOS_PER_MILLI));
+        // `timeout` is at most `LONGEST_CALL`, so the number fits.
         sys::epoll_wait(&self.registrar.epoll, &mut self.events, rounded_up as i32)
     }
 
@@ -154,7 +158,8 @@ impl<K: Tag> EpollPoller<K> {
         sys::fill(events, self.events.ready(), |event| self.decode(event));
     }
 
-    /// Returns `None` if the user data is the waker's, or stands for no kind of `K`. No registration has a negative fd.
+    /// Returns `None` if the user data is the waker's, or stands for no kind of `K`. Registrations have no negative fd,
+    /// whatever the caller's `Tag` answers.
     #[inline]
     fn decode(&self, event: sys::Event) -> Option<EventObject<K>> {
         match EventObject::decode(event.user_data()) {
