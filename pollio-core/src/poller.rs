@@ -205,8 +205,8 @@ pub trait Poller<K: Tag = EventKind> {
     ///
     /// # Errors
     ///
-    /// If this fails, the poller is unchanged. Exception on macOS: if the descriptor was registered, an edge or an armed
-    /// oneshot may be reported once more.
+    /// If this fails, the poller is unchanged. Exception on macOS: if the descriptor was registered, an edge or an
+    /// armed oneshot may be reported once more.
     ///
     /// - `AlreadyExists` (EEXIST): the descriptor is registered, and keeps its user data, interest and mode. Use
     ///   [`modify`](Self::modify). Linux: also if the number was closed and then got a duplicate of the same open
@@ -247,8 +247,8 @@ pub trait Poller<K: Tag = EventKind> {
     ///
     /// # Errors
     ///
-    /// If this fails, user data, interest and mode are unchanged. Exception on macOS: an edge or an armed oneshot may be
-    /// reported once more.
+    /// If this fails, user data, interest and mode are unchanged. Exception on macOS: an edge or an armed oneshot may
+    /// be reported once more.
     ///
     /// - `NotFound` (ENOENT): the descriptor is not registered. Linux: a file that epoll cannot watch gives EPERM
     ///   instead, and the poller itself gives EINVAL.

@@ -14,10 +14,6 @@ use crate::{Registrar, Waker, events, sys};
 ///
 /// It is `Send` and not `Sync`: one thread waits, and other threads use a [`Waker`] or a [`Registrar`]. Another poller
 /// can watch its file descriptor.
-///
-/// `EpollPoller::new()` creates a poller of [`EventKind`], and `EpollPoller::<Role>::new()` one of your own kinds, which
-/// [`tags!`](pollio_core::tags) defines. `pollio` calls the types of this system's backend `OsPoller`, `OsWaker` and
-/// `OsRegistrar`.
 pub struct EpollPoller<K = EventKind> {
     registrar: Registrar<K>,
     /// Created by the first call of `waker`. The cell also keeps the poller from being `Sync`.
@@ -35,7 +31,8 @@ const LONGEST_CALL: Duration = Duration::from_millis(i32::MAX as u64);
 const NANOS_PER_MILLI: u32 = 1_000_000;
 
 impl EpollPoller {
-    /// Creates a poller of [`EventKind`]: see [`Poller::new`]. For other kinds, write `EpollPoller::<Role>::new()`.
+    /// Creates a poller of [`EventKind`]: see [`Poller::new`]. For other kinds, write `EpollPoller::<Role>::new()`, or
+    /// `OsPoller::<Role>::new()` with `pollio`.
     ///
     /// # Errors
     ///
@@ -45,7 +42,7 @@ impl EpollPoller {
     }
 
     /// Creates a poller of [`EventKind`]: see [`Poller::with_capacity`]. For other kinds, write
-    /// `EpollPoller::<Role>::with_capacity(n)`.
+    /// `EpollPoller::<Role>::with_capacity(n)`, or `OsPoller::<Role>::with_capacity(n)` with `pollio`.
     ///
     /// # Errors
     ///

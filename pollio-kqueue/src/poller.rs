@@ -16,10 +16,6 @@ use crate::{Registrar, Waker, sys};
 ///
 /// It is `Send` and not `Sync`: one thread waits, and other threads use a [`Waker`] or a [`Registrar`]. Another poller
 /// can watch its file descriptor.
-///
-/// `KqueuePoller::new()` creates a poller of [`EventKind`], and `KqueuePoller::<Role>::new()` one of your own kinds, which
-/// [`tags!`](pollio_core::tags) defines. `pollio` calls the types of this system's backend `OsPoller`, `OsWaker` and
-/// `OsRegistrar`.
 pub struct KqueuePoller<K = EventKind> {
     registrar: Registrar<K>,
     events: sys::Events,
@@ -35,7 +31,8 @@ pub struct KqueuePoller<K = EventKind> {
 const LONGEST_CALL: Duration = Duration::from_secs(100_000_000);
 
 impl KqueuePoller {
-    /// Creates a poller of [`EventKind`]: see [`Poller::new`]. For other kinds, write `KqueuePoller::<Role>::new()`.
+    /// Creates a poller of [`EventKind`]: see [`Poller::new`]. For other kinds, write `KqueuePoller::<Role>::new()`, or
+    /// `OsPoller::<Role>::new()` with `pollio`.
     ///
     /// # Errors
     ///
@@ -45,7 +42,7 @@ impl KqueuePoller {
     }
 
     /// Creates a poller of [`EventKind`]: see [`Poller::with_capacity`]. For other kinds, write
-    /// `KqueuePoller::<Role>::with_capacity(n)`.
+    /// `KqueuePoller::<Role>::with_capacity(n)`, or `OsPoller::<Role>::with_capacity(n)` with `pollio`.
     ///
     /// # Errors
     ///

@@ -15,7 +15,7 @@ use crate::record::Record;
 use crate::sys::{self, Event};
 
 /// Registers file descriptors with a [`KqueuePoller`](crate::KqueuePoller) from any thread, also while it waits.
-/// Import [`Register`] to call its methods. `pollio` calls this type `OsRegistrar`.
+/// Import [`Register`] to call its methods.
 ///
 /// Each call that succeeds makes one `kevent`. Adding a number that was closed without `delete` makes two. The kqueue
 /// stays open until the poller, its last registrar and its last waker are gone. [`AsFd`] gives the file descriptor of
