@@ -9,7 +9,7 @@ use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
 use common::every_server::{Program, every_server};
-use common::{Server, has, run, says_what_is_wrong};
+use common::{Server, need, run, says_what_is_wrong};
 use socket2::SockRef;
 
 const HTTP: &str = env!("CARGO_BIN_EXE_http");
@@ -657,10 +657,9 @@ fn bad_options_and_taken_ports_are_errors() {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs wrk")]
 fn wrk_reports_no_error() {
-    if !has("wrk") {
-        return;
-    }
+    need("wrk");
     let server = start(&[]);
     let url = format!("http://{}/", server.address);
     let output =
@@ -673,9 +672,7 @@ fn wrk_reports_no_error() {
 
 #[test]
 fn curl_gets_what_it_asks_for() {
-    if !has("curl") {
-        return;
-    }
+    need("curl");
     let server = start(&[]);
     let [root, echo] = ["/", "/echo"].map(|path| format!("http://{}{path}", server.address));
     let body = "x".repeat(100_000);

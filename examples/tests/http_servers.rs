@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::every_server::{Program, faulty};
-use common::{LONG, Server, has, is_on_epoll, run};
+use common::{LONG, Server, is_on_epoll, run};
 use rustix::process::{Resource, Signal, getrlimit, setrlimit};
 use socket2::SockRef;
 
@@ -16,16 +16,17 @@ const HTTP: &str = env!("CARGO_BIN_EXE_http");
 const RUNTIME: &str = env!("CARGO_BIN_EXE_runtime");
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 
+/// Has every test of this file run for every server.
 macro_rules! on_every_server {
-    ($($test:ident)*) => {
+    ($($(#[$attribute:meta])* $test:ident)*) => {
         mod http {
-            $(#[test] fn $test() { super::$test(super::Variant { path: super::HTTP, tokio: false }); })*
+            $(#[test] $(#[$attribute])* fn $test() { super::$test(super::ON_HTTP) })*
         }
         mod runtime {
-            $(#[test] fn $test() { super::$test(super::Variant { path: super::RUNTIME, tokio: false }); })*
+            $(#[test] $(#[$attribute])* fn $test() { super::$test(super::ON_RUNTIME) })*
         }
         mod tokio {
-            $(#[test] fn $test() { super::$test(super::Variant { path: super::RUNTIME, tokio: true }); })*
+            $(#[test] $(#[$attribute])* fn $test() { super::$test(super::ON_TOKIO) })*
         }
     };
 }
@@ -37,7 +38,9 @@ on_every_server! {
     a_client_that_sends_byte_after_byte_is_closed
     a_client_that_never_reads_is_closed
     a_reset_peer_ends_no_more_than_its_connection
+    #[cfg_attr(not(target_os = "linux"), ignore = "needs strace")]
     an_option_that_cannot_be_set_ends_nothing
+    #[cfg_attr(not(target_os = "linux"), ignore = "needs strace")]
     a_poller_without_room_ends_one_connection
     it_says_what_it_waits_for_and_a_second_signal_ends_it
     a_stop_waits_for_the_request_under_way
@@ -46,6 +49,10 @@ on_every_server! {
     the_totals_are_printed
     its_help_and_its_errors_name_its_options
 }
+
+const ON_HTTP: Variant = Variant { path: HTTP, tokio: false };
+const ON_RUNTIME: Variant = Variant { path: RUNTIME, tokio: false };
+const ON_TOKIO: Variant = Variant { path: RUNTIME, tokio: true };
 
 #[derive(Clone, Copy)]
 struct Variant {
@@ -232,9 +239,6 @@ fn a_reset_peer_ends_no_more_than_its_connection(variant: Variant) {
 /// As on macOS, where setsockopt fails with EINVAL on a connection that its peer has reset. The first call is the
 /// listener's.
 fn an_option_that_cannot_be_set_ends_nothing(variant: Variant) {
-    if !cfg!(target_os = "linux") || !has("strace") {
-        return;
-    }
     let server = variant.start_faulty("setsockopt:error=EINVAL:when=2+");
     for _ in 0..3 {
         ask_on_a_new_connection(&server);
@@ -243,7 +247,7 @@ fn an_option_that_cannot_be_set_ends_nothing(variant: Variant) {
 }
 
 fn a_poller_without_room_ends_one_connection(variant: Variant) {
-    if !is_on_epoll() || !cfg!(target_os = "linux") || !has("strace") {
+    if !is_on_epoll() {
         return;
     }
     for error in ["ENOSPC", "ENOMEM"] {

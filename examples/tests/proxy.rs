@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::every_server::{Program, every_server, faulty};
-use common::{LONG, Server, has, is_on_epoll, patient, run};
+use common::{LONG, Server, is_on_epoll, need, patient, run};
 use socket2::SockRef;
 
 const PROXY: &str = env!("CARGO_BIN_EXE_proxy");
@@ -316,10 +316,9 @@ impl Drop for Redis {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs redis-server")]
 fn a_real_server_is_served_through_it() {
-    if !has("redis-server") {
-        return;
-    }
+    need("redis-server");
     let redis = Redis::start();
     let proxy = start(redis.1);
     let port = proxy.address.port().to_string();
@@ -339,7 +338,12 @@ fn a_real_server_is_served_through_it() {
 fn help_and_bad_arguments_are_said() {
     let help = run(PROXY, &["--help"]);
     let text = String::from_utf8(help.stdout).unwrap();
-    assert!(help.status.success() && text.contains("Usage: proxy <LISTEN> <UPSTREAM>"), "{text}");
+    assert!(
+        help.status.success()
+            && text.contains("Usage: proxy <LISTEN> <UPSTREAM>...")
+            && text.contains(":7002"),
+        "{text}"
+    );
     let (_listener, address) = upstream();
     let taken = start(address);
     let taken = taken.address.to_string();
@@ -347,12 +351,12 @@ fn help_and_bad_arguments_are_said() {
         (vec![], "<LISTEN>"),
         (vec!["127.0.0.1:0"], "<UPSTREAM>"),
         (vec!["nonsense", "127.0.0.1:1"], "'nonsense' for '<LISTEN>': expected HOST:PORT"),
-        (vec!["127.0.0.1:0", "nonsense"], "'nonsense' for '<UPSTREAM>': expected HOST:PORT"),
+        (vec!["127.0.0.1:0", "nonsense"], "'nonsense' for '<UPSTREAM>...': expected HOST:PORT"),
         (
             vec!["127.0.0.1:0", "127.0.0.1:0"],
-            "'127.0.0.1:0' for '<UPSTREAM>': expected a port from 1 to 65535",
+            "'127.0.0.1:0' for '<UPSTREAM>...': expected a port from 1 to 65535",
         ),
-        (vec!["127.0.0.1:0", "127.0.0.1:1", "127.0.0.1:2"], "'127.0.0.1:2'"),
+        (vec!["127.0.0.1:0", "127.0.0.1:1", "nonsense"], "'nonsense' for '<UPSTREAM>...'"),
         (vec!["127.0.0.1:0", "nobody.invalid:80"], "cannot resolve nobody.invalid:80"),
         (vec!["--frobnicate"], "'--frobnicate'"),
         (vec![&taken, "127.0.0.1:1"], "cannot listen on"),
@@ -523,10 +527,8 @@ fn an_upstream_that_cannot_be_reached_refuses_all_clients_at_once() {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs strace")]
 fn errors_that_connect_returns_at_once_are_the_upstreams_answer() {
-    if !cfg!(target_os = "linux") || !has("strace") {
-        return;
-    }
     for error in ["ENETUNREACH", "EHOSTUNREACH", "EACCES", "EPERM", "ECONNREFUSED", "ETIMEDOUT", "EINVAL"] {
         let proxy = faulty(&PROGRAM, &format!("connect:error={error}:when=1..2"));
         assert!(is_reset(&proxy.connect()), "{error}");
@@ -536,10 +538,8 @@ fn errors_that_connect_returns_at_once_are_the_upstreams_answer() {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs strace")]
 fn clients_wait_while_the_proxy_is_short_of_ports_or_memory() {
-    if !cfg!(target_os = "linux") || !has("strace") {
-        return;
-    }
     for error in ["EADDRNOTAVAIL", "ENOBUFS", "ENOMEM"] {
         let proxy = faulty(&PROGRAM, &format!("connect:error={error}:when=1..5"));
         let clients: Vec<_> = (0..3).map(|_| proxy.connect()).collect();
@@ -552,8 +552,9 @@ fn clients_wait_while_the_proxy_is_short_of_ports_or_memory() {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs strace")]
 fn a_poller_without_room_ends_single_connections() {
-    if !is_on_epoll() || !has("strace") {
+    if !is_on_epoll() {
         return;
     }
     for error in ["ENOSPC", "ENOMEM"] {
@@ -571,10 +572,8 @@ fn a_poller_without_room_ends_single_connections() {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs strace")]
 fn options_that_cannot_be_set_end_nothing() {
-    if !cfg!(target_os = "linux") || !has("strace") {
-        return;
-    }
     let proxy = faulty(&PROGRAM, "setsockopt:error=EINVAL:when=2+"); // the first is the listener's
     for _ in 0..3 {
         is_echoed(&proxy.connect());
@@ -647,36 +646,14 @@ fn a_stop_breaks_off_connections_that_stay_silent() {
     assert!(is_reset(&client) && is_reset(&server));
 }
 
-/// Returns a command for the proxy that sees `hosts` as /etc/hosts, and goes on with the arguments that are added.
-#[cfg(target_os = "linux")]
-fn with_hosts(hosts: &str) -> Option<Command> {
-    // The file is in a file system of its own, which goes with the proxy.
-    const SCRIPT: &str = "mount -t tmpfs tmpfs /mnt && printf '%s' \"$0\" >/mnt/hosts \
-        && mount --bind /mnt/hosts /etc/hosts && exec \"$@\"";
-    let is_root = rustix::process::geteuid().is_root();
-    let unshare = |arguments: &[&str]| {
-        let mut command = Command::new("unshare");
-        command.arg(if is_root { "-m" } else { "-rm" });
-        command.args(["sh", "-c", SCRIPT, hosts]).args(arguments);
-        command
-    };
-    let is_allowed = unshare(&["true"]).status().is_ok_and(|status| status.success());
-    if !is_allowed {
-        let _ = writeln!(std::io::stderr(), "left out: mount namespaces are not allowed");
-        return None;
-    }
-    Some(unshare(&[PROXY, "127.0.0.1:0"]))
-}
-
 #[test]
 #[cfg(target_os = "linux")]
-fn every_address_of_the_upstreams_name_is_tried() {
+fn every_address_of_the_upstreams_is_tried() {
     // Systems choose ports above this range for those who take any, so nobody listens there.
     let port = fastrand::u16(10_000..30_000);
-    // The resolver sorts the addresses: 127.0.0.1 is before 127.0.0.2, which is before the one without a route.
-    let hosts = "127.0.0.1 many\n127.0.0.2 many\n127.0.0.3 many\n255.255.255.255 many\n";
-    let Some(mut command) = with_hosts(hosts) else { return };
-    let proxy = Server::launch(command.arg(format!("many:{port}")));
+    let upstreams = ["255.255.255.255", "127.0.0.1", "127.0.0.2", "127.0.0.3", "255.255.255.255"]
+        .map(|host| format!("{host}:{port}"));
+    let proxy = Server::start(PROXY, &upstreams.each_ref().map(String::as_str));
     for _ in 0..10 {
         assert!(is_reset(&proxy.connect()), "no address accepts connections");
     }
@@ -703,8 +680,7 @@ fn an_address_that_does_not_answer_is_left_for_the_next() {
     let silent = Silent::new("127.0.0.1:0");
     let port = silent.address.port();
     let listener = TcpListener::bind(("127.0.0.2", port)).unwrap();
-    let Some(mut command) = with_hosts("127.0.0.1 half\n127.0.0.2 half\n") else { return };
-    let proxy = Server::launch(command.arg(format!("half:{port}")));
+    let proxy = Server::start(PROXY, &[&format!("127.0.0.1:{port}"), &format!("127.0.0.2:{port}")]);
     let clients: Vec<_> = (0..5).map(|_| proxy.connect()).collect();
     for client in &clients {
         let (mut server, _) = listener.accept().unwrap();

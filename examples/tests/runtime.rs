@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::every_server::Program;
-use common::{LONG, Server, has, run, says_what_is_wrong};
+use common::{LONG, Server, need, run, says_what_is_wrong};
 use examples::runtime::net::{TcpListener as AsyncListener, TcpStream as AsyncStream};
 use examples::runtime::{Either, Latch, Runtime, race, sleep, spawn, timeout, yield_now};
 use pollio::Wakeup;
@@ -430,10 +430,9 @@ fn it_does_not_spin_when_it_is_idle_or_out_of_descriptors() {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs wrk")]
 fn wrk_reports_no_error() {
-    if !has("wrk") {
-        return;
-    }
+    need("wrk");
     let server = Server::start(RUNTIME, &PATIENT);
     let url = format!("http://{}/", server.address);
     let output = run("wrk", &["-t1", "-c200", "-d2s", "--timeout", "60s", &url]);

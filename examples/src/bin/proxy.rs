@@ -33,9 +33,9 @@ struct Options {
     /// Where to listen, for example 127.0.0.1:7002. Port 0 takes a free one
     #[arg(value_parser = options::address)]
     listen: String,
-    /// Where to carry each connection. All addresses of a name are tried
-    #[arg(value_parser = upstream)]
-    upstream: String,
+    /// Where to carry each connection. All addresses of a name are tried, and then the next UPSTREAM
+    #[arg(value_parser = upstream, required = true)]
+    upstream: Vec<String>,
 }
 
 /// How much is read at a time. It is also the most that is held for a socket that has no room for it.
@@ -74,7 +74,7 @@ fn run(options: &Options) -> anyhow::Result<()> {
     let mut proxy = Proxy::new(options)?;
     let mut output = Output::start()?;
     output.line(format_args!("proxy on {}", proxy.acceptor.address()));
-    output.line(format_args!("talk through it to {}      stop it: Ctrl-C", options.upstream));
+    output.line(format_args!("talk through it to {}      stop it: Ctrl-C", options.upstream.join(", ")));
     proxy.serve(&mut output)?;
     output.line(&proxy.totals);
     Ok(())
@@ -593,15 +593,20 @@ fn is_connected(socket: &TcpStream) -> io::Result<bool> {
     }
 }
 
-/// Returns the addresses of the upstream, without those of IPv6 if this system has no IPv6.
+/// Returns the addresses of all upstreams, in the order in which they are tried. Leaves out those of IPv6 if this system
+/// has no IPv6.
 ///
 /// To connect to such an address fails with EADDRNOTAVAIL, which otherwise means that all ports are in use.
-fn addresses_of(upstream: &str) -> anyhow::Result<Vec<SocketAddr>> {
-    let mut addresses = resolve(upstream)?;
+fn addresses_of(upstreams: &[String]) -> anyhow::Result<Vec<SocketAddr>> {
     let has_ipv6 = UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
-    addresses.retain(|address| address.is_ipv4() || has_ipv6);
-    ensure!(!addresses.is_empty(), "cannot connect to {upstream}: this system has no IPv6");
-    Ok(addresses)
+    let mut all = Vec::new();
+    for upstream in upstreams {
+        let mut addresses = resolve(upstream)?;
+        addresses.retain(|address| address.is_ipv4() || has_ipv6);
+        ensure!(!addresses.is_empty(), "cannot connect to {upstream}: this system has no IPv6");
+        all.extend(addresses);
+    }
+    Ok(all)
 }
 
 /// Checks that `text` is an address that can be connected to.

@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use socket2::SockRef;
 
 use super::terminal::{Terminal, status_lines};
-use super::{LONG, Server, has, patient};
+use super::{LONG, Server, need, patient};
 
 /// A server program, as these tests see it.
 pub struct Program {
@@ -30,6 +30,7 @@ macro_rules! every_server {
     ($program:expr) => {
         $crate::common::every_server::every_server! { $program;
             a_closed_stdout_changes_nothing
+            #[cfg_attr(not(target_os = "linux"), ignore = "needs /dev/full")]
             a_full_disk_under_stdout_changes_nothing
             a_pipe_that_nobody_reads_changes_nothing
             a_stopped_terminal_changes_nothing
@@ -40,13 +41,16 @@ macro_rules! every_server {
             a_stop_answers_what_was_connected_before
             it_starts_again_at_once_on_the_same_port
             connections_that_are_reset_before_they_are_accepted_end_alone
+            #[cfg_attr(not(target_os = "linux"), ignore = "needs strace")]
             the_errors_of_single_connections_end_these_alone
+            #[cfg_attr(not(target_os = "linux"), ignore = "needs more descriptors than macOS allows a process")]
             six_hundred_clients_are_served_with_64_fds
         }
     };
-    ($program:expr; $($test:ident)*) => {
+    ($program:expr; $($(#[$attribute:meta])* $test:ident)*) => {
         $(
             #[test]
+            $(#[$attribute])*
             fn $test() {
                 $crate::common::every_server::$test(&$program);
             }
@@ -147,9 +151,6 @@ pub fn a_closed_stdout_changes_nothing(program: &Program) {
 }
 
 pub fn a_full_disk_under_stdout_changes_nothing(program: &Program) {
-    if !cfg!(target_os = "linux") {
-        return; // there is no such device
-    }
     let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
     let port = free_port();
     let running = Running(program.command(port).stdout(full).spawn().unwrap());
@@ -299,9 +300,6 @@ pub fn connections_that_are_reset_before_they_are_accepted_end_alone(program: &P
 
 /// strace makes the first calls of accept fail as the kernel does (accept(2)).
 pub fn the_errors_of_single_connections_end_these_alone(program: &Program) {
-    if !cfg!(target_os = "linux") || !has("strace") {
-        return;
-    }
     for error in ["EPROTO", "EPERM", "ECONNABORTED", "EHOSTUNREACH", "ENETDOWN", "ETIMEDOUT", "EINTR"] {
         let server = faulty(program, &format!("accept4:error={error}:when=1..3"));
         for _ in 0..3 {
@@ -321,6 +319,7 @@ pub fn the_errors_of_single_connections_end_these_alone(program: &Program) {
 /// Starts a program whose system calls fail as `fault` says, in the words of strace's `inject`. Each thread counts its
 /// own calls.
 pub fn faulty(program: &Program, fault: &str) -> Server {
+    need("strace");
     let mut command = Command::new("strace");
     command.args(["-D", "-f", "-qq", "-o", "/dev/null"]);
     let (call, _) = fault.split_once(':').unwrap();
@@ -331,9 +330,6 @@ pub fn faulty(program: &Program, fault: &str) -> Server {
 
 /// All of them at once, so that most have to wait until others have gone.
 pub fn six_hundred_clients_are_served_with_64_fds(program: &Program) {
-    if !cfg!(target_os = "linux") {
-        return; // the test itself needs more descriptors than macOS allows it
-    }
     let mut command = Command::new("sh");
     command
         .args(["-c", r#"ulimit -n 64; exec "$0" "$@""#, program.path, "127.0.0.1:0"])

@@ -5,7 +5,7 @@
 pub mod every_server;
 pub mod terminal;
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -169,16 +169,10 @@ pub fn run(program: &str, arguments: &[&str]) -> Output {
     Command::new(program).args(arguments).output().unwrap()
 }
 
-/// Returns whether a program is installed. On Linux, CI installs all programs that tests need.
-pub fn has(program: &str) -> bool {
+/// Fails if a program that the test needs is not installed.
+pub fn need(program: &str) {
     let is_there = Command::new(program).arg("--version").output().is_ok();
-    let may_be_missing = std::env::var_os("CI").is_none() || !cfg!(target_os = "linux");
-    assert!(is_there || may_be_missing, "{program} is not installed");
-    if !is_there {
-        // Past the test harness, which swallows what a test that passes prints.
-        let _ = writeln!(std::io::stderr(), "left out: {program} is not installed");
-    }
-    is_there
+    assert!(is_there, "{program} is not installed, and this test needs it");
 }
 
 /// Bad arguments and a taken port are errors that name what is wrong, and --help helps.
