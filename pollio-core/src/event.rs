@@ -33,8 +33,8 @@ tags! {
 /// [`add`](crate::Poller::add), and [`wait`](crate::Poller::wait) returns an equal one with its
 /// [readiness](Self::readiness) set.
 ///
-/// An event object names the descriptor and does not borrow it. The number goes to `epoll_ctl` or `kevent` only,
-/// which never read, write or close it. A wrong number gives wrong events and never undefined behaviour. Keep the
+/// An event object names the descriptor and does not borrow it. pollio passes the number to `epoll_ctl` or `kevent`
+/// (macOS: also `fcntl` with `F_GETFD`), which never read, write or close it. A wrong number gives wrong events and never undefined behaviour. Keep the
 /// descriptor open while it is registered, and [delete](crate::Poller::delete) it before you close it.
 ///
 /// Two objects are equal if descriptor, kind and generation are equal. Their readiness is not compared.
@@ -49,7 +49,7 @@ tags! {
 /// assert!(event.readiness().is_empty());
 /// ```
 #[doc(alias("token", "key", "epoll_event", "kevent"))]
-// In this order, descriptor and generation are stored together, because they are adjacent in the user data.
+// This order lets the compiler store descriptor and generation at once, because they are adjacent in the user data.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct EventObject<K = EventKind> {

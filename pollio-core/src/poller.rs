@@ -85,7 +85,7 @@ pub const MAX_EVENTS: usize = 20_000;
 /// | Unix datagram socket without `connect`, receiver full | `WRITABLE`, and the send fails with EAGAIN. Connect the socket, or retry after a delay | `WRITABLE`, and the send fails with ENOBUFS |
 /// | error of a datagram socket | `ERROR`, with the watched direction | the watched direction without `ERROR` |
 /// | socket with a non-empty error queue (`IP_RECVERR`, transmit timestamps) | `ERROR` on every wait until `recvmsg` with `MSG_ERRQUEUE` has drained it ([ip(7)]) | has no error queue |
-/// | after the end of a stream was reported | a FIFO's `READ_CLOSED` goes when a writer comes back | `READ_CLOSED` stays set |
+/// | after the end of a stream was reported | when a writer opens a FIFO again, `READ_CLOSED` is cleared | `READ_CLOSED` stays set |
 /// | last writer of a named FIFO leaves | `READ_CLOSED` | may not be reported |
 /// | revoked terminal | hang-up | reported once, and then it is not registered |
 /// | priority data | [`Interest::PRIORITY`](crate::Interest) | not available |
@@ -96,7 +96,7 @@ pub const MAX_EVENTS: usize = 20_000;
 /// | ★ regular file | EPERM | accepted; readable until its end, always writable |
 /// | directory, or a device that cannot be polled | EPERM | EINVAL, also for `/dev/tty` |
 /// | another poller, watched for writing | accepted, never ready | EINVAL |
-/// | cycle of pollers | ELOOP, also for more than five levels | EINVAL |
+/// | cycle of pollers | ELOOP for a cycle, and for more than five levels | EINVAL |
 /// | `modify` or `delete` of an unregistered file that cannot be watched | EPERM; EINVAL for the poller itself | `NotFound` |
 /// | failed `add_with` or `modify` | no effect | an edge, or an armed oneshot, may be reported once more |
 /// | `delete` while another thread waits | that wait may still return an event that it has already collected | that event is dropped |
@@ -117,7 +117,7 @@ pub const MAX_EVENTS: usize = 20_000;
 /// # I/O safety
 ///
 /// An [`EventObject`] names a file descriptor and does not borrow it. pollio passes the number to `epoll_ctl` or
-/// `kevent`, which never read, write or close it. A wrong number gives wrong events and never undefined behaviour. No
+/// `kevent` (macOS: also `fcntl` with `F_GETFD`), which never read, write or close it. A wrong number gives wrong events and never undefined behaviour. No
 /// backend closes a registered descriptor.
 ///
 /// # Implementing
@@ -326,7 +326,7 @@ pub trait Poller<K: Tag = EventKind> {
     /// Does the same as [`wait`](Self::wait) with your vector, which it clears and then fills. Returns the number of
     /// events. Allocates only to grow the vector.
     ///
-    /// `None` blocks. Any duration is accepted; several system calls serve a timeout that is too long for one.
+    /// `None` blocks. Any duration is accepted. If a timeout is too long for one system call, pollio makes several.
     ///
     /// Linux: a timeout with a fraction of a millisecond needs `epoll_pwait2` (Linux 5.11). If the kernel (ENOSYS) or
     /// a seccomp filter (EPERM) refuses this call, timeouts are rounded up to whole milliseconds. A seccomp filter
@@ -421,7 +421,7 @@ pub trait Wakeup {
     ///
     /// # Errors
     ///
-    /// Returns the error of the system call. None is expected. After an error, the next `wake` tries again. A call
+    /// Returns the error of the system call. On a valid poller, the call always succeeds. After an error, the next `wake` tries again. A call
     /// that coalesced with the failed one is lost too, although it returned `Ok`.
     #[doc(alias("notify"))]
     fn wake(&self) -> io::Result<()>;

@@ -7,9 +7,10 @@
 /// [`tags!`](crate::tags) defines others. The examples call theirs `Role` or `Source`. If you number your kinds, use
 /// `u8`.
 ///
-/// `from_bits(to_bits(x)) == Some(x)` holds for every `x`. A type that breaks this rule loses events or receives them
+/// `from_bits(to_bits(x)) == Some(x)` must hold for every `x`. A type that breaks this rule loses events or receives them
 /// under another kind, but cannot cause undefined behaviour. Neither function may panic. A panic unwinds through
-/// `wait` and loses the rest of the batch, including a pending wake-up.
+/// `wait` and loses the rest of the batch, including a pending wake-up. Linux: all later wake-ups of this poller may then
+/// do nothing.
 ///
 /// ```
 /// # use pollio_core as pollio;
@@ -114,7 +115,7 @@ macro_rules! tags {
 
             #[inline]
             fn from_bits(bits: ::core::primitive::u8) -> ::core::option::Option<Self> {
-                // The kind of each number, and some other kind for a number that has none.
+                // A number without a kind holds the first kind. The comparison below rejects it. A table is faster than a match.
                 const ROLES: [$Role; 256] = {
                     let mut roles = [[$( $Role::$Variant ),+][0]; 256];
                     $( roles[$Role::$Variant as ::core::primitive::usize] = $Role::$Variant; )+
