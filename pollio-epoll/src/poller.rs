@@ -158,8 +158,8 @@ impl<K: Tag> EpollPoller<K> {
         sys::fill(events, self.events.ready(), |event| self.decode(event));
     }
 
-    /// Returns `None` if the user data is the waker's, or stands for no kind of `K`. Registrations have no negative fd,
-    /// whatever the caller's `Tag` answers.
+    /// Returns `None` if the user data is the waker's, or stands for no kind of `K`. A negative fd is
+    /// never a registration's, even if the caller's `Tag` accepts its kind.
     #[inline]
     fn decode(&self, event: sys::Event) -> Option<EventObject<K>> {
         match EventObject::decode(event.user_data()) {
