@@ -378,7 +378,7 @@ fn a_refused_body_does_not_cost_the_client_its_answer() {
     let server = start(&["--body", "1000"]);
     let mut reader = BufReader::new(server.connect());
     let body = vec![0; 300_000];
-    // The client can send all of it, because the server does not reset the connection meanwhile.
+    // The client can send all of it, because the server does not reset the connection before.
     reader.get_mut().write_all(&post(&body)).unwrap();
     let answer = Answer::read(&mut reader);
     assert!(answer.status == 413 && answer.closes());

@@ -38,7 +38,7 @@ fn start(upstream: SocketAddr) -> Server {
     Server::start(PROXY, &[&upstream.to_string()])
 }
 
-/// Returns a listener and its address. Nobody listens there once it is dropped.
+/// Returns a listener and its address. After it is dropped, connections to the address are refused.
 fn upstream() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -344,7 +344,7 @@ fn help_and_bad_arguments_are_said() {
             "'127.0.0.1:0' for '<UPSTREAM>...': expected a port from 1 to 65535",
         ),
         (vec!["127.0.0.1:0", "127.0.0.1:1", "nonsense"], "'nonsense' for '<UPSTREAM>...'"),
-        (vec!["127.0.0.1:0", "nobody.invalid:80"], "cannot resolve nobody.invalid:80"),
+        (vec!["127.0.0.1:0", "no-such-host.invalid:80"], "cannot resolve no-such-host.invalid:80"),
         (vec!["--frobnicate"], "'--frobnicate'"),
         (vec![&taken, "127.0.0.1:1"], "cannot listen on"),
     ] {
@@ -628,7 +628,7 @@ fn a_stop_breaks_off_connections_that_stay_silent() {
 #[test]
 #[cfg(target_os = "linux")]
 fn every_address_of_the_upstreams_is_tried() {
-    // Systems choose ports above this range for those who take any, so nobody listens there.
+    // Systems choose ports above this range for those who take any, so no program listens there.
     let port = fastrand::u16(10_000..30_000);
     let upstreams = ["255.255.255.255", "127.0.0.1", "127.0.0.2", "127.0.0.3", "255.255.255.255"]
         .map(|host| format!("{host}:{port}"));

@@ -8,7 +8,8 @@ use crate::MAX_EVENTS;
 pub use crate::wake_flag::WakeFlag;
 
 /// The user data of a waker's registration: fd -1, tag 0, generation 0. No caller can register it, because the kernel
-/// refuses fd -1 (EBADF).
+/// refuses fd -1 (EBADF). The kqueue backend sets the fd's sign bit in some user data, and then this value would stand
+/// for fd `i32::MAX`, which is above the limit of every system.
 pub const WAKER_USER_DATA: u64 = (u32::MAX as u64) << 8;
 
 /// Checks the argument of `with_capacity`.
@@ -48,10 +49,12 @@ pub enum Outcome {
 
 /// Calls `wait_once` until it returns [`Outcome::Ready`] or `timeout` has passed. `None` sets no deadline.
 ///
-/// `wait_once` makes one system call that waits for its argument, which is at most `longest_call`. It is called again
-/// after a signal, after dropped events, and if `timeout` is longer than `longest_call`. A signal after the deadline
-/// allows one last call, which does not block: the wait ends even if a signal interrupts every call. Dropped events
-/// always lead to another call, because a ready event may be queued behind them.
+/// `wait_once` makes one system call. Its argument is the timeout of that call, at most `longest_call`. The function
+/// calls it again after a signal, after dropped events, and if `timeout` is longer than `longest_call`.
+///
+/// If a signal arrives after the deadline, the function makes one last call that does not block. So the wait ends even
+/// if a signal interrupts every call. Dropped events always lead to another call, because a ready event may be queued
+/// behind them.
 ///
 /// A finite timeout reads the clock once before the first call, because neither kernel says how much of a timeout was
 /// left when a signal interrupted the call. (Linux: `CLOCK_MONOTONIC_COARSE` is cheaper, but would need a system call
@@ -60,35 +63,33 @@ pub enum Outcome {
 /// # Errors
 ///
 /// Returns the errors of `wait_once`, except `Interrupted`.
-// Without `inline(always)`, each wait of a program that waits in several places takes 60 to 90 more instructions.
 #[inline(always)]
 pub fn wait_until_deadline(
     timeout: Option<Duration>,
     longest_call: Duration,
     mut wait_once: impl FnMut(Option<Duration>) -> io::Result<Outcome>,
 ) -> io::Result<()> {
-    let (mut remaining, deadline) = match timeout {
-        Some(timeout) if !timeout.is_zero() => {
-            let deadline = Instant::now().checked_add(timeout);
-            // The clock cannot express the deadline, so it is never reached.
-            (deadline.map(|_| timeout), deadline)
-        }
-        zero_or_none => (zero_or_none, None),
+    let deadline = match timeout {
+        Some(timeout) if !timeout.is_zero() => Instant::now().checked_add(timeout),
+        _ => None,
     };
+    // A deadline that the clock cannot express is never reached.
+    let is_endless = deadline.is_none() && timeout != Some(Duration::ZERO);
+    let mut remaining = if is_endless { None } else { timeout };
     let mut is_last_call = false;
     loop {
-        let part = remaining.map(|remaining| remaining.min(longest_call));
-        let outcome = wait_once(part);
-        match &outcome {
+        let call_timeout = remaining.map(|remaining| remaining.min(longest_call));
+        let was_interrupted = match wait_once(call_timeout) {
             Ok(Outcome::Ready) => return Ok(()),
-            Ok(Outcome::TimedOut) if part.is_some() && part == remaining => return Ok(()),
-            Err(error) if error.kind() != io::ErrorKind::Interrupted => return outcome.map(drop),
+            Ok(Outcome::TimedOut) if call_timeout.is_some() && call_timeout == remaining => return Ok(()),
+            Ok(Outcome::TimedOut | Outcome::Dropped) => false,
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
             Err(_) if is_last_call => return Ok(()),
-            _ => {}
-        }
+            Err(_) => true,
+        };
         if let Some(deadline) = deadline {
             remaining = Some(deadline.saturating_duration_since(Instant::now()));
         }
-        is_last_call = outcome.is_err() && remaining == Some(Duration::ZERO);
+        is_last_call = was_interrupted && remaining == Some(Duration::ZERO);
     }
 }

@@ -11,14 +11,14 @@ use crate::Readiness;
 /// |---|---|---|
 /// | level-triggered, the default | in every wait, for as long as it is ready | watch for writing only while data is unsent |
 /// | [`edge()`](Self::edge) | once each time that it becomes ready or receives more data | drain it: read or write until `WouldBlock` |
-/// | [`oneshot()`](Self::oneshot) | once, and then in neither direction | arm it again with [`modify`](crate::Poller::modify) after every event, even after `WouldBlock` |
+/// | [`oneshot()`](Self::oneshot) | once. Then `wait` reports nothing until `modify` | arm it again with [`modify`](crate::Poller::modify) after every event, even after `WouldBlock` |
 /// | `edge().oneshot()` | as oneshot | as oneshot |
 ///
 /// After `add` or `modify`, the next `wait` reports a descriptor that is already ready, in every mode.
 ///
 /// An interest is never empty. To watch nothing, [delete](crate::Poller::delete) the descriptor. Linux reports a
 /// hang-up regardless of the interest, so an empty registration would make every wait return. To pause a connection
-/// and still hear of its hang-up, use `Interest::WRITE.edge()`
+/// and still get an event for its hang-up, use `Interest::WRITE.edge()`
 /// ([guide](https://docs.rs/pollio/latest/pollio/guide/index.html#pausing-a-connection)).
 ///
 /// ```
@@ -116,7 +116,7 @@ impl Interest {
     /// Makes the interest oneshot: reports the descriptor once and then disarms both directions until
     /// [`modify`](crate::Poller::modify) arms it again. The descriptor stays registered.
     ///
-    /// Every event uses up the arming, also a spurious one, so arm the descriptor again even after `WouldBlock`.
+    /// Every event disarms the descriptor, even a spurious one, so arm it again even after `WouldBlock`.
     /// macOS: the event of a descriptor that is ready in both directions may lack one of the bits, so try both
     /// directions.
     #[doc(alias("EPOLLONESHOT", "EV_DISPATCH", "rearm"))]

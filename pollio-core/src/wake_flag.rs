@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 ///
 /// # Why no wake-up is lost
 ///
+/// No wake-up is lost unless the system call of a waker fails.
+///
 /// A waker publishes its work, then calls [`raise`](Self::raise). Both sides use read-modify-write operations with
 /// `AcqRel`, and all read-modify-writes of one atomic have one total order. There are two cases.
 ///
@@ -15,9 +17,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 ///   failed one is lost with it.
 /// - `raise` found the flag raised. An earlier `raise` found it lowered, and the waiter has not called
 ///   [`lower`](Self::lower) since. That earlier event is still pending, or the waiter is handling it. The next `lower`
-///   is later in the total order. It reads the value of this `raise`, or of a later one in the same chain of
-///   read-modify-writes, and therefore synchronizes with this `raise`. The waiter sees the waker's work when `wait`
-///   returns.
+///   is later in the total order. It reads a value from this `raise` or from a later read-modify-write, and therefore
+///   synchronizes with this `raise`. The waiter sees the waker's work when `wait` returns.
 ///
 /// A plain store would not synchronize with any `raise`. Suppose a waker finds the flag raised, makes no system call,
 /// and the waiter then stores `false` without reading. The waiter may not see the waker's work, and no event is pending
@@ -34,7 +35,8 @@ impl WakeFlag {
         !self.0.swap(true, Ordering::AcqRel)
     }
 
-    /// Lowers the flag. The waiter calls this only when it has received the waker's event, before `wait` returns.
+    /// Lowers the flag. The waiter calls this after it has received the waker's event, and before `wait` returns. A waker
+    /// calls this after its system call has failed.
     #[inline]
     pub fn lower(&self) {
         self.0.swap(false, Ordering::AcqRel);

@@ -11,7 +11,7 @@ use pollio_core::{EventKind, EventObject, Interest, Register, Tag};
 use crate::{events, sys};
 
 /// Registers file descriptors with an [`EpollPoller`](crate::EpollPoller) from any thread, also while it waits.
-/// Import [`Register`] to call its methods. `pollio` calls this type `OsRegistrar`.
+/// Import [`Register`] to call its methods.
 ///
 /// Each call makes one `epoll_ctl`, which succeeds or fails as a whole. The epoll instance stays open until the poller
 /// and its last registrar are gone. [`AsFd`] gives the file descriptor of the poller.

@@ -44,8 +44,8 @@ impl Events {
     /// Returns the events of the last wait, or an empty slice if it failed.
     #[inline]
     pub(crate) fn ready(&self) -> &[Event] {
-        // SAFETY: the kernel has filled in the first `ready` elements (see `received`), an `Event` consists of
-        // integers, and the slice borrows the buffer.
+        // SAFETY: only `epoll_wait` and `epoll_pwait2` set `ready`, to the number of elements that the kernel has filled
+        // in. An `Event` consists of integers, and the slice borrows the buffer.
         unsafe { slice::from_raw_parts(self.buffer.as_ptr().cast(), self.ready as usize) }
     }
 
@@ -83,7 +83,7 @@ pub(crate) fn fill<T>(events: &mut Vec<T>, ready: &[Event], decode: impl Fn(Even
 pub(crate) fn epoll_create() -> io::Result<OwnedFd> {
     // SAFETY: the call takes a flag and no pointer.
     let fd = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
-    // SAFETY: the kernel has just opened `fd` for this caller, and nothing else owns it.
+    // SAFETY: `fd` is not -1. The kernel has just opened it for this caller, and nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
@@ -91,7 +91,7 @@ pub(crate) fn epoll_create() -> io::Result<OwnedFd> {
 pub(crate) fn eventfd() -> io::Result<OwnedFd> {
     // SAFETY: the call takes integers and no pointer.
     let fd = check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
-    // SAFETY: the kernel has just opened `fd` for this caller, and nothing else owns it.
+    // SAFETY: `fd` is not -1. The kernel has just opened it for this caller, and nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
@@ -125,7 +125,7 @@ pub(crate) fn epoll_ctl(
 pub(crate) fn epoll_wait(epoll: &OwnedFd, events: &mut Events, timeout_ms: c_int) -> io::Result<()> {
     let (buffer, room) = (events.buffer.as_mut_ptr().cast(), events.room());
     // SAFETY: the kernel writes at most `room` events to `buffer`. The buffer is borrowed exclusively and has `room`
-    // elements of a `repr(transparent)` wrapper of `epoll_event`.
+    // elements of a `repr(transparent)` wrapper of `epoll_event`. At most 20,000, so `room` fits.
     let result = unsafe { libc::epoll_wait(epoll.as_raw_fd(), buffer, room, timeout_ms) };
     events.received(result)
 }

@@ -18,6 +18,11 @@ enum Action {
 /// Runs the test again in a child process, which waits under a filter, once for each timeout. Returns how the child
 /// ended.
 fn wait_under_filter(action: Action, timeouts: &[Duration]) -> ExitStatus {
+    wait_under_filter_after(|| {}, action, timeouts)
+}
+
+/// The same, but the child calls `prepare` first.
+fn wait_under_filter_after(prepare: fn(), action: Action, timeouts: &[Duration]) -> ExitStatus {
     const FILTERED: &str = "POLLIO_FILTERED";
     if std::env::var_os(FILTERED).is_none() {
         let thread = std::thread::current();
@@ -30,6 +35,7 @@ fn wait_under_filter(action: Action, timeouts: &[Duration]) -> ExitStatus {
     }
     let mut poller = EpollPoller::new().unwrap();
     let mut events: Vec<EventObject> = Vec::new();
+    prepare();
     filter_epoll_pwait2(action);
     for timeout in timeouts {
         assert_eq!(poller.wait_into(&mut events, Some(*timeout)).unwrap(), 0);
@@ -79,6 +85,31 @@ fn a_filter_that_refuses_epoll_pwait2_is_served_by_epoll_wait() {
 fn under_a_filter_that_kills_epoll_pwait2_whole_milliseconds_work() {
     let status = wait_under_filter(Action::Kill, &[WHOLE, WHOLE]);
     assert!(status.success(), "{status}");
+}
+
+/// After a signal, the time that is left has a fraction of a millisecond.
+#[test]
+fn under_a_filter_that_kills_epoll_pwait2_signals_do_no_harm_to_whole_milliseconds() {
+    let status =
+        wait_under_filter_after(interrupt_this_thread, Action::Kill, &[Duration::from_millis(50); 3]);
+    assert!(status.success(), "{status}");
+}
+
+/// Sends signals to the calling thread until the process ends.
+fn interrupt_this_thread() {
+    extern "C" fn ignore(_: libc::c_int) {}
+    let handler = ignore as extern "C" fn(libc::c_int);
+    // SAFETY: the handler does nothing, so it may run at any time.
+    unsafe { libc::signal(libc::SIGUSR1, handler as libc::sighandler_t) };
+    // SAFETY: the call takes no argument.
+    let thread = unsafe { libc::pthread_self() } as usize;
+    std::thread::spawn(move || {
+        loop {
+            std::thread::sleep(Duration::from_micros(700));
+            // SAFETY: the thread ends only with the process.
+            unsafe { libc::pthread_kill(thread as libc::pthread_t, libc::SIGUSR1) };
+        }
+    });
 }
 
 #[test]

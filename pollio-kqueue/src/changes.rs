@@ -17,29 +17,38 @@ impl Changes {
     ///
     /// A filter that keeps its mode gets a change without EV_ADD. The kernel returns ENOENT if it does not have the
     /// filter. Otherwise it stores the new user data, enables the filter and evaluates it again (kevent_register in
-    /// XNU's kern_event.c). From a registration to itself, the changes therefore only ask whether the kernel has it.
+    /// XNU's kern_event.c). From a registration to itself, the changes check that the filters exist, and may report an
+    /// edge once more.
     ///
     /// New filters are added first, and old ones deleted last. If the change of an old filter succeeds after an EV_ADD,
-    /// `fd` was not closed in between, so the new filter watches the same file. A filter that changes its mode has no
-    /// such proof, because the kernel latches the mode when it adds a filter. It has to be deleted and added.
+    /// `fd` was not closed in between, so the new filter watches the same file. To change a mode, a filter is deleted
+    /// and added, because the kernel latches the mode. If `fd` is closed and reused at that moment, the new file gets
+    /// the filter.
     pub(crate) fn between(fd: RawFd, old: Option<Registration>, new: Option<Registration>) -> Self {
         let mut changes = Changes { list: [Event::new(0, 0, 0, 0, 0); 4], length: 0 };
-        let of = |registration: Option<Registration>, filter| registration.filter(|it| it.watches(filter));
-        let is_new = |filter| of(old, filter).is_none() && of(new, filter).is_some();
-        let is_old = |filter| of(old, filter).is_some() && of(new, filter).is_none();
-        let [read, write] = FILTERS;
-        let order = if is_new(write) || is_old(read) { [write, read] } else { [read, write] };
-        for filter in order {
-            let mut push = |flags, user_data| changes.push(fd, filter, flags, user_data);
-            match (of(old, filter), of(new, filter)) {
-                (None, None) => {}
-                (None, Some(new)) => push(sys::EV_ADD | new.mode(), new.user_data),
-                (Some(old), None) => push(sys::EV_DELETE, old.user_data),
-                (Some(old), Some(new)) if old.mode() == new.mode() => push(sys::EV_ENABLE, new.user_data),
-                (Some(old), Some(new)) => {
-                    push(sys::EV_DELETE, old.user_data);
-                    push(sys::EV_ADD | new.mode(), new.user_data);
+        let watching = |registration: Option<Registration>, filter| {
+            registration.filter(|registration| registration.watches(filter))
+        };
+        for filter in FILTERS {
+            if let (None, Some(new)) = (watching(old, filter), watching(new, filter)) {
+                changes.push(fd, filter, sys::EV_ADD | new.mode(), new.user_data);
+            }
+        }
+        for filter in FILTERS {
+            match (watching(old, filter), watching(new, filter)) {
+                (Some(old), Some(new)) if old.mode() == new.mode() => {
+                    changes.push(fd, filter, sys::EV_ENABLE, new.user_data);
                 }
+                (Some(old), Some(new)) => {
+                    changes.push(fd, filter, sys::EV_DELETE, old.user_data);
+                    changes.push(fd, filter, sys::EV_ADD | new.mode(), new.user_data);
+                }
+                _ => {}
+            }
+        }
+        for filter in FILTERS {
+            if let (Some(old), None) = (watching(old, filter), watching(new, filter)) {
+                changes.push(fd, filter, sys::EV_DELETE, old.user_data);
             }
         }
         changes

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 use std::{iter, ptr, thread};
 
+use pollio_conformance::assertions::within_time_limit;
 use pollio_conformance::fds;
 use pollio_conformance::processes::isolated;
 use pollio_core::backend::WAKER_USER_DATA;
@@ -530,30 +531,34 @@ fn a_wait_returns_other_errors_and_loses_no_event() {
 
 #[test]
 fn a_waker_returns_errors_and_works_afterwards() {
-    let fail = |kqueue| control::fail_change(kqueue, libc::ENOMEM, |change| change.filter == EVFILT_USER);
-    let (mut poller, kqueue) = poller();
-    fail(kqueue);
-    assert_eq!(errno(poller.waker()), Some(libc::ENOMEM));
-    let waker = poller.waker().unwrap();
-    fail(kqueue);
-    assert_eq!(errno(waker.wake()), Some(libc::ENOMEM));
-    assert!(poller.wait(0).unwrap().is_empty());
-    waker.wake().unwrap();
-    assert!(poller.wait(-1).unwrap().is_empty());
+    within_time_limit(|| {
+        let fail = |kqueue| control::fail_change(kqueue, libc::ENOMEM, |change| change.filter == EVFILT_USER);
+        let (mut poller, kqueue) = poller();
+        fail(kqueue);
+        assert_eq!(errno(poller.waker()), Some(libc::ENOMEM));
+        let waker = poller.waker().unwrap();
+        fail(kqueue);
+        assert_eq!(errno(waker.wake()), Some(libc::ENOMEM));
+        assert!(poller.wait(0).unwrap().is_empty());
+        waker.wake().unwrap();
+        assert!(poller.wait(-1).unwrap().is_empty());
+    });
 }
 
 /// All wakers share one filter, which each call of `waker` adds again.
 #[test]
 fn a_new_waker_keeps_a_pending_wake_up_and_coalesces_with_it() {
-    let (mut poller, kqueue) = poller();
-    let waker = poller.waker().unwrap();
-    waker.wake().unwrap();
-    let another = poller.waker().unwrap();
-    assert_eq!(calls(kqueue, || another.wake().unwrap()), 0);
-    assert_one_wait_call(kqueue, || assert!(poller.wait(-1).unwrap().is_empty()));
-    assert_one_change_call(kqueue, 1, || another.wake().unwrap());
-    assert!(poller.wait(-1).unwrap().is_empty());
-    assert!(poller.wait(0).unwrap().is_empty());
+    within_time_limit(|| {
+        let (mut poller, kqueue) = poller();
+        let waker = poller.waker().unwrap();
+        waker.wake().unwrap();
+        let another = poller.waker().unwrap();
+        assert_eq!(calls(kqueue, || another.wake().unwrap()), 0);
+        assert_one_wait_call(kqueue, || assert!(poller.wait(-1).unwrap().is_empty()));
+        assert_one_change_call(kqueue, 1, || another.wake().unwrap());
+        assert!(poller.wait(-1).unwrap().is_empty());
+        assert!(poller.wait(0).unwrap().is_empty());
+    });
 }
 
 // Events
@@ -660,20 +665,22 @@ fn an_event_from_before_an_arming_does_not_use_it_up() {
 /// On XNU, a call that undoes changes does not fail. If it did, it could leave a filter that is ready in each call.
 #[test]
 fn a_filter_that_no_registration_watches_is_deleted_when_it_fires() {
-    for (interest, failing_filter) in [(READ, EVFILT_READ), (WRITE, EVFILT_WRITE)] {
-        let (mut poller, kqueue) = poller();
-        let (here, _there) = ready_pair();
-        let event = client(&here);
-        fail_to_set(kqueue, failing_filter, libc::ENOMEM);
-        fail_to_delete(kqueue, libc::ENOMEM);
-        fail_to_delete(kqueue, libc::ENOMEM);
-        assert_eq!(errno(poller.add_with(event, both())), Some(libc::ENOMEM));
-        // One call returns the event, one deletes the filter, and one returns no event.
-        assert_eq!(calls(kqueue, || assert!(poller.wait(0).unwrap().is_empty())), 3);
-        assert_one_wait_call(kqueue, || assert!(poller.wait(0).unwrap().is_empty()));
-        poller.add_with(event, interest).unwrap();
-        assert_eq!(poller.wait(0).unwrap(), [event]);
-    }
+    within_time_limit(|| {
+        for (interest, failing_filter) in [(READ, EVFILT_READ), (WRITE, EVFILT_WRITE)] {
+            let (mut poller, kqueue) = poller();
+            let (here, _there) = ready_pair();
+            let event = client(&here);
+            fail_to_set(kqueue, failing_filter, libc::ENOMEM);
+            fail_to_delete(kqueue, libc::ENOMEM);
+            fail_to_delete(kqueue, libc::ENOMEM);
+            assert_eq!(errno(poller.add_with(event, both())), Some(libc::ENOMEM));
+            // One call returns the event, one deletes the filter, and one returns no event.
+            assert_eq!(calls(kqueue, || assert!(poller.wait(0).unwrap().is_empty())), 3);
+            assert_one_wait_call(kqueue, || assert!(poller.wait(0).unwrap().is_empty()));
+            poller.add_with(event, interest).unwrap();
+            assert_eq!(poller.wait(0).unwrap(), [event]);
+        }
+    });
 }
 
 /// Returns an event that may differ in any field from those of `object`.

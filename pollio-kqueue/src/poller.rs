@@ -9,16 +9,13 @@ use std::{fmt, io};
 use pollio_core::backend::{Outcome, WAKER_USER_DATA, check_capacity, wait_until_deadline};
 use pollio_core::{EventKind, EventObject, Interest, Poller, Register, Tag};
 
+use crate::record::Pending;
 use crate::{Registrar, Waker, sys};
 
 /// A readiness poller on kqueue(2). [`Poller`] states what it promises.
 ///
 /// It is `Send` and not `Sync`: one thread waits, and other threads use a [`Waker`] or a [`Registrar`]. Another poller
 /// can watch its file descriptor.
-///
-/// `KqueuePoller::new()` creates a poller of [`EventKind`], and `KqueuePoller::<Role>::new()` one of your own kinds, which
-/// [`tags!`](pollio_core::tags) defines. `pollio` calls the types of this system's backend `OsPoller`, `OsWaker` and
-/// `OsRegistrar`.
 pub struct KqueuePoller<K = EventKind> {
     registrar: Registrar<K>,
     events: sys::Events,
@@ -26,7 +23,7 @@ pub struct KqueuePoller<K = EventKind> {
     longest_call: Duration,
     /// The events of the last call that belong to a registration. They are decoded after the record is unlocked,
     /// because decoding calls the caller's `Tag`.
-    batch: Vec<EventObject<u8>>,
+    batch: Vec<Pending>,
     not_sync: PhantomData<Cell<()>>,
 }
 
@@ -34,7 +31,8 @@ pub struct KqueuePoller<K = EventKind> {
 const LONGEST_CALL: Duration = Duration::from_secs(100_000_000);
 
 impl KqueuePoller {
-    /// Creates a poller of [`EventKind`]: see [`Poller::new`]. For other kinds, write `KqueuePoller::<Role>::new()`.
+    /// Creates a poller of [`EventKind`]: see [`Poller::new`]. For other kinds, write `KqueuePoller::<Role>::new()`, or
+    /// `OsPoller::<Role>::new()` with `pollio`.
     ///
     /// # Errors
     ///
@@ -44,7 +42,7 @@ impl KqueuePoller {
     }
 
     /// Creates a poller of [`EventKind`]: see [`Poller::with_capacity`]. For other kinds, write
-    /// `KqueuePoller::<Role>::with_capacity(n)`.
+    /// `KqueuePoller::<Role>::with_capacity(n)`, or `OsPoller::<Role>::with_capacity(n)` with `pollio`.
     ///
     /// # Errors
     ///
@@ -110,24 +108,24 @@ impl<K: Tag> KqueuePoller<K> {
     fn block(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         wait_until_deadline(timeout, self.longest_call, |timeout| {
             match sys::kevent_wait(&self.registrar.queue.kqueue, &mut self.events, timeout) {
-                // Undocumented and rare, instead of 0 events (golang/go#59679).
+                // macOS rarely returns ETIMEDOUT instead of 0 events. This is undocumented (golang/go#59679).
                 Err(error) if error.raw_os_error() == Some(sys::ETIMEDOUT) => Ok(Outcome::TimedOut),
                 Err(error) => Err(error),
                 Ok(()) if self.events.ready().is_empty() => Ok(Outcome::TimedOut),
-                Ok(()) => Ok(self.check_events()),
+                Ok(()) => Ok(self.collect_events()),
             }
         })
     }
 
     /// Moves the events of registrations to the batch and receives a wake-up.
-    fn check_events(&mut self) -> Outcome {
+    fn collect_events(&mut self) -> Outcome {
         let mut outcome = Outcome::Dropped;
         let mut record = self.registrar.queue.lock();
         for event in self.events.ready() {
             if event.user_data() == WAKER_USER_DATA {
                 self.registrar.queue.wake_flag.lower();
                 outcome = Outcome::Ready;
-            } else if record.deliver(*event, &mut self.batch).is_none() {
+            } else if !record.collect(*event, &mut self.batch) {
                 self.registrar.queue.delete_unrecorded(*event);
             }
         }
@@ -137,9 +135,9 @@ impl<K: Tag> KqueuePoller<K> {
     /// Decodes the batch into `events`. User data that stands for no kind of `K` gives no event.
     fn deliver(&mut self, events: &mut Vec<EventObject<K>>) {
         events.reserve(self.batch.len());
-        for object in self.batch.drain(..) {
-            if let Some(decoded) = EventObject::decode(object.encode()) {
-                events.push(decoded.with_readiness(object.readiness()));
+        for pending in self.batch.drain(..) {
+            if let Some(object) = EventObject::decode(pending.user_data) {
+                events.push(object.with_readiness(pending.readiness));
             }
         }
     }

@@ -7,7 +7,7 @@
 use std::io;
 use std::os::fd::RawFd;
 
-use pollio_core::{EventObject, Interest};
+use pollio_core::{Interest, Readiness};
 
 use crate::events;
 use crate::sys::{self, Event};
@@ -23,8 +23,9 @@ pub(crate) struct Registration {
     is_armed: bool,
 }
 
-/// The sign bit of the fd in the user data, which is 0 in every open fd. It flips with each registration of a number.
-/// An event from before a `modify` therefore differs from the events that `modify` armed.
+/// The sign bit of the fd in the user data, which is 0 in every open fd. Each registration of a number has the opposite
+/// of the one before. So an event that the kernel returned before a `modify` does not use up what that `modify` armed.
+/// After a second `modify` such an event would match again. It is then a spurious event.
 const TURN: u64 = 1 << 39;
 
 impl Registration {
@@ -35,6 +36,13 @@ impl Registration {
     pub(crate) fn mode(&self) -> u16 {
         events::mode(self.interest)
     }
+}
+
+/// An event that belongs to a registration and has yet to be decoded.
+pub(crate) struct Pending {
+    /// The user data of the caller, without [`TURN`].
+    pub(crate) user_data: u64,
+    pub(crate) readiness: Readiness,
 }
 
 /// Indexed by fd. It grows only after the kernel has accepted the fd, so an invalid number costs no memory.
@@ -85,32 +93,32 @@ impl Record {
         }
     }
 
-    /// Appends `event` to the batch, or merges it with the event of the fd's other filter that is there already.
-    /// Returns `None` if no registration watches the filter of `event`.
+    /// Appends `event` to the batch, or merges it with the event of the fd's other filter that is there already. Returns
+    /// false if no registration watches the filter of `event`.
     ///
-    /// Drops an event that does not belong to the recorded registration. The kernel returned it before a `delete` or
-    /// `modify`, and `modify` has evaluated the filters again. Also drops the second event of a oneshot that has fired
-    /// in the other direction. The kernel has disabled that filter, and the next `modify` evaluates it again.
-    pub(crate) fn deliver(&mut self, event: Event, batch: &mut Vec<EventObject<u8>>) -> Option<()> {
-        let Entry { registration, latest, .. } = self.0.get_mut(event.ident())?;
-        let registration = registration.as_mut().filter(|it| it.watches(event.filter()))?;
-        if registration.user_data != event.user_data() {
-            return Some(());
+    /// Drops an event that is older than the last `delete` or `modify`. This is safe, because `modify` evaluates the
+    /// filters again. Also drops the second event of a oneshot that has fired in the other direction. The kernel has
+    /// disabled that filter, and the next `modify` evaluates it again.
+    pub(crate) fn collect(&mut self, event: Event, batch: &mut Vec<Pending>) -> bool {
+        let Some(entry) = self.0.get_mut(event.ident()) else { return false };
+        let Some(registration) = &mut entry.registration else { return false };
+        if !registration.watches(event.filter()) {
+            return false;
         }
-        let readiness = events::readiness(event);
-        let object = EventObject::<u8>::decode(event.user_data() & !TURN)?; // every `u8` is a tag
-        match batch.get_mut(*latest) {
-            Some(other) if other.fd == object.fd => {
-                *other = other.with_readiness(other.readiness() | readiness);
-            }
+        if registration.user_data != event.user_data() {
+            return true;
+        }
+        let (user_data, readiness) = (event.user_data() & !TURN, events::readiness(event));
+        match batch.get_mut(entry.latest) {
+            Some(other) if other.user_data == user_data => other.readiness |= readiness,
             _ if registration.is_armed => {
                 registration.is_armed = !registration.interest.is_oneshot();
-                *latest = batch.len();
-                batch.push(object.with_readiness(readiness));
+                entry.latest = batch.len();
+                batch.push(Pending { user_data, readiness });
             }
             _ => {}
         }
-        Some(())
+        true
     }
 
     #[cfg(test)]

@@ -15,7 +15,7 @@ use crate::record::Record;
 use crate::sys::{self, Event};
 
 /// Registers file descriptors with a [`KqueuePoller`](crate::KqueuePoller) from any thread, also while it waits.
-/// Import [`Register`] to call its methods. `pollio` calls this type `OsRegistrar`.
+/// Import [`Register`] to call its methods.
 ///
 /// Each call that succeeds makes one `kevent`. Adding a number that was closed without `delete` makes two. The kqueue
 /// stays open until the poller, its last registrar and its last waker are gone. [`AsFd`] gives the file descriptor of
@@ -80,10 +80,11 @@ impl Queue {
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Registers `fd`, and replaces its old registration if it has one. If this fails, the old registration stays.
+    /// Registers `fd`, and replaces its old registration if it has one.
     ///
-    /// The kernel makes all changes that it can. If one of them fails, a second call undoes the others: it goes back
-    /// from `new` to `old`, or deletes everything if `old` is gone. Every filter of the kernel is therefore recorded.
+    /// The kernel makes all changes that it can. If one of them fails, a second call undoes the others and restores the
+    /// old registration. If the descriptor was closed, the second call deletes the new filters, and nothing stays
+    /// registered.
     fn register(&self, record: &mut Record, fd: RawFd, user_data: u64, interest: Interest) -> io::Result<()> {
         let (old, new) = (record.get(fd), record.next(fd, user_data, interest));
         let mut changes = Changes::between(fd, old, Some(new));
@@ -113,8 +114,8 @@ impl Queue {
     /// Deletes the filter of an event that no registration watches, if the kernel still has it. The caller holds the
     /// lock.
     ///
-    /// The kernel does not have it if the event is from before a `delete`. It would have it if undoing a change ever
-    /// failed. Such a filter could be ready in each call of a wait, and the wait would never end.
+    /// Usually the kernel no longer has it, because the event is older than a `delete`. XNU never refuses to undo a
+    /// change. If it did, the filter that is left could be ready in each call of a wait, and the wait would never end.
     #[cold]
     pub(crate) fn delete_unrecorded(&self, event: Event) {
         if FILTERS.contains(&event.filter()) {

@@ -78,8 +78,8 @@ impl Events {
 
     /// Returns the events of the last wait, or an empty slice if it failed.
     pub(crate) fn ready(&self) -> &[Event] {
-        // SAFETY: the kernel has filled in the first `ready` elements (see `kevent_wait`), an `Event` consists of
-        // integers and a pointer that is not dereferenced, and the slice borrows the buffer.
+        // SAFETY: only `kevent_wait` sets `ready`, to the number of elements that the kernel has filled in. An `Event`
+        // consists of integers and a pointer that is not dereferenced, and the slice borrows the buffer.
         unsafe { slice::from_raw_parts(self.buffer.as_ptr().cast(), self.ready) }
     }
 }
@@ -88,7 +88,7 @@ impl Events {
 pub(crate) fn kqueue() -> io::Result<OwnedFd> {
     // SAFETY: the call takes no arguments.
     let fd = check(unsafe { os::kqueue() })?;
-    // SAFETY: the kernel has just opened `fd` for this caller, and nothing else owns it.
+    // SAFETY: `fd` is not -1. The kernel has just opened it for this caller, and nothing else owns it.
     let kqueue = unsafe { OwnedFd::from_raw_fd(fd) };
     // SAFETY: F_SETFD takes an integer and no pointer.
     check(unsafe { libc::fcntl(kqueue.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) })?;
@@ -102,9 +102,9 @@ pub(crate) fn kqueue() -> io::Result<OwnedFd> {
 pub(crate) fn kevent_change(kqueue: &OwnedFd, changes: &mut [Event]) -> io::Result<()> {
     let (list, length) = (changes.as_mut_ptr().cast(), changes.len() as c_int);
     // SAFETY: the kernel reads and writes at most `length` elements of `list`. The slice is borrowed exclusively, and
-    // its elements are a `repr(transparent)` wrapper of `kevent`. One list may serve as both, because the kernel copies
-    // a change in before it copies the receipt out. Any number is allowed as an fd: the kernel looks the file up, and
-    // does not read, write or close it.
+    // its elements are a `repr(transparent)` wrapper of `kevent`, for which all values that the kernel writes are valid.
+    // One list may serve as both, because the kernel copies a change in before it copies the receipt out. Any number is
+    // allowed as an fd: the kernel looks the file up, and does not read, write or close it.
     check(unsafe { os::kevent(kqueue.as_raw_fd(), list, length, list, length, ptr::null()) })?;
     match changes.iter().find_map(|receipt| receipt.error()) {
         Some(error) => Err(io::Error::from_raw_os_error(error)),
@@ -119,14 +119,15 @@ pub(crate) fn kevent_wait(
     events: &mut Events,
     timeout: Option<Duration>,
 ) -> io::Result<()> {
-    let timeout = timeout.map(|timeout| timespec {
+    let timespec = timeout.map(|timeout| timespec {
         tv_sec: i32::try_from(timeout.as_secs()).unwrap_or(i32::MAX).into(),
         tv_nsec: timeout.subsec_nanos() as libc::c_long,
     });
-    let timeout = timeout.as_ref().map_or(ptr::null(), ptr::from_ref);
+    let timeout = timespec.as_ref().map_or(ptr::null(), ptr::from_ref);
     let (buffer, room) = (events.buffer.as_mut_ptr().cast(), events.buffer.len() as c_int);
-    // SAFETY: the kernel writes at most `room` events to `buffer`. The buffer is borrowed exclusively and has `room`
-    // elements of a `repr(transparent)` wrapper of `kevent`. `timeout` is null or alive.
+    // SAFETY: the kernel reads no change. It writes at most `room` events to `buffer`, and returns how many. The buffer
+    // is borrowed exclusively and has `room` elements of a `repr(transparent)` wrapper of `kevent`. At most 20,000, so
+    // `room` fits. `timeout` is null or refers to `timespec`, which is alive and which the kernel only reads.
     let result = unsafe { os::kevent(kqueue.as_raw_fd(), ptr::null(), 0, buffer, room, timeout) };
     events.ready = usize::try_from(result).unwrap_or(0);
     check(result).map(drop)

@@ -355,8 +355,8 @@ fn a_datagram_without_bytes_is_readable() {
 #[test]
 fn a_refused_datagram_makes_the_filter_ready_without_a_flag() {
     let (kq, socket) = (Kq::new(), UdpSocket::bind("127.0.0.1:0").unwrap());
-    let nobody = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    socket.connect(nobody).unwrap();
+    let closed = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    socket.connect(closed).unwrap();
     kq.change(&[add(&socket, EVFILT_READ)]).unwrap();
     socket.send(b"x").unwrap();
     let event = kq.event();

@@ -1,7 +1,7 @@
 //! Checks the kqueue backend with shuttle, which runs threads in many random schedules.
 //!
-//! The modules are the backend's own. Only `sys` differs. It is a model kernel. The model takes its lock anew for each
-//! change and each event, so shuttle can switch threads wherever XNU can.
+//! The modules are the backend's own. Only `sys` differs, because it is a model kernel. It takes its
+//! lock again for each change and each event, so shuttle can switch threads wherever XNU can.
 #![cfg(test)]
 // The model kernel has parts that only the backend's own tests use.
 #![allow(dead_code)]

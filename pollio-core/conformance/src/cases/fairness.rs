@@ -229,7 +229,7 @@ mod several_processes {
         }
         print!("{READY}");
         stdout().flush().unwrap();
-        // Ends if the parent has ended: then nobody reads the output.
+        // Ends if the parent has ended, because its output has no reader then.
         loop {
             std::thread::sleep(std::time::Duration::from_millis(500));
             if stdout().write_all(b"\n").and_then(|()| stdout().flush()).is_err() {

@@ -277,7 +277,7 @@ pub fn a_copy_in_a_child_keeps_a_closed_fd_registered_on_epoll_only<B: Backend>(
     });
 }
 
-/// A copy of a descriptor that is in flight, in a message that nobody has received yet, keeps a closed descriptor
+/// A copy of a descriptor that is in flight, in a message that has not been received yet, keeps a closed descriptor
 /// registered. Linux only: the registration ends when the message is discarded.
 pub fn a_copy_in_flight_keeps_a_closed_fd_registered_on_epoll_only<B: Backend>() {
     isolated(|| {

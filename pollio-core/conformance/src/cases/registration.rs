@@ -71,7 +71,7 @@ pub fn each_poller_has_its_own_registrations<B: Backend>() {
     assert_eq!(only_event(&mut two), client.with_generation(2));
 }
 
-/// A second `add` of a descriptor fails with `AlreadyExists`, whatever its kind, generation and interest.
+/// A second `add` of a descriptor fails with `AlreadyExists`, with any kind, generation and interest.
 pub fn adding_twice_is_already_exists<B: Backend>() {
     let (here, _there) = unix_pair();
     let client = EventObject::client(here.as_raw_fd());
