@@ -235,7 +235,7 @@ pub fn accept_one(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)>
 
 /// Makes sure that there is a free descriptor for the next connection.
 ///
-/// macOS closes the connection if there is no free one (accept in XNU's uipc_syscalls.c), where Linux leaves it in the queue.
+/// macOS closes the connection if there is no free one (accept in XNU's uipc_syscalls.c). Linux leaves it in the queue.
 ///
 /// # Errors
 ///

@@ -294,7 +294,8 @@ impl Server {
                 self.attend(generation, buffer)?;
             } else {
                 if !connection.conversation.unsent().is_empty() {
-                    // Otherwise the kernel would keep the unsent bytes, and offer them to the client, minutes after the close.
+                    // Otherwise the kernel would keep the unsent bytes, and offer them to the client, for minutes
+                    // after the close.
                     reset_on_close(&connection.socket);
                 }
                 self.close(generation)?;
