@@ -25,51 +25,54 @@ const LARGE: usize = 4_000_000;
 pub struct Clients {
     number: u64,
     start: Instant,
+    is_cut_short: AtomicBool,
+    found: Found,
+}
+
+/// What all clients found so far.
+#[derive(Debug, Default)]
+struct Found {
     messages: AtomicU64,
     bytes: AtomicU64,
     wrong: AtomicU64,
     failures: AtomicU64,
-    is_cut_short: AtomicBool,
 }
 
 impl Clients {
     /// Counts from now.
     pub fn new(number: u64) -> Self {
-        let count = || AtomicU64::new(0);
-        Clients {
-            number,
-            start: Instant::now(),
-            messages: count(),
-            bytes: count(),
-            wrong: count(),
-            failures: count(),
-            is_cut_short: AtomicBool::new(false),
-        }
+        let (is_cut_short, found) = (AtomicBool::new(false), Found::default());
+        Clients { number, start: Instant::now(), is_cut_short, found }
     }
 
     /// Runs all clients for `time`. If a stop is requested before it is over, failures after that do not count.
     pub fn run(&self, address: SocketAddr, time: Duration, stop: &Stop) {
         let end = Instant::now() + time;
         thread::scope(|scope| {
-            for seed in 0..self.number {
+            for client in 0..self.number {
                 scope.spawn(move || {
-                    let mut random = fastrand::Rng::with_seed(seed);
-                    let largest = if seed % 10 == 0 { LARGE } else { SMALL };
-                    while Instant::now() < end && !stop.is_requested() {
-                        // Closed ports stay in use for a while, so a connection is kept for a moment.
-                        let until = end.min(Instant::now() + Duration::from_millis(random.u64(100..1_000)));
-                        if let Err(error) = self.converse(address, until, largest, &mut random) {
-                            if !stop.is_requested() {
-                                let _ = writeln!(io::stderr(), "a client failed: {error}");
-                                self.failures.fetch_add(1, Ordering::Relaxed);
-                            }
-                            return;
+                    if let Err(error) = self.run_one(client, address, end, stop) {
+                        if !stop.is_requested() {
+                            let _ = writeln!(io::stderr(), "a client failed: {error}");
+                            self.found.failures.fetch_add(1, Ordering::Relaxed);
                         }
                     }
                 });
             }
         });
         self.is_cut_short.store(stop.is_requested(), Ordering::Relaxed);
+    }
+
+    /// Makes one connection after the other.
+    fn run_one(&self, client: u64, address: SocketAddr, end: Instant, stop: &Stop) -> io::Result<()> {
+        let mut random = fastrand::Rng::with_seed(client);
+        let largest = if client % 10 == 0 { LARGE } else { SMALL };
+        while Instant::now() < end && !stop.is_requested() {
+            // Closed ports stay in use for a while, so a connection is kept for a moment.
+            let until = end.min(Instant::now() + Duration::from_millis(random.u64(100..1_000)));
+            self.converse(address, until, largest, &mut random)?;
+        }
+        Ok(())
     }
 
     /// Returns whether a stop was requested before the time was up.
@@ -105,9 +108,9 @@ impl Clients {
                 })?;
             }
             let wrong = message.iter().zip(&echo).filter(|(sent, came)| sent != came).count();
-            self.wrong.fetch_add(wrong as u64, Ordering::Relaxed);
-            self.messages.fetch_add(1, Ordering::Relaxed);
-            self.bytes.fetch_add(message.len() as u64, Ordering::Relaxed);
+            self.found.wrong.fetch_add(wrong as u64, Ordering::Relaxed);
+            self.found.messages.fetch_add(1, Ordering::Relaxed);
+            self.found.bytes.fetch_add(message.len() as u64, Ordering::Relaxed);
             if Instant::now() >= until {
                 return Ok(());
             }
@@ -116,12 +119,12 @@ impl Clients {
 
     /// Returns how many messages were checked.
     pub fn messages(&self) -> u64 {
-        self.messages.load(Ordering::Relaxed)
+        self.found.messages.load(Ordering::Relaxed)
     }
 
     /// Returns how many bytes were checked.
     pub fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
+        self.found.bytes.load(Ordering::Relaxed)
     }
 
     /// Describes what the clients found.
@@ -133,7 +136,7 @@ impl Clients {
             per_second(messages, time),
             Bytes(bytes),
             Bytes(per_second(bytes, time)),
-            self.wrong.load(Ordering::Relaxed)
+            self.found.wrong.load(Ordering::Relaxed)
         )
     }
 
@@ -143,8 +146,8 @@ impl Clients {
     ///
     /// What went wrong.
     pub fn check(&self) -> Result<()> {
-        let wrong = self.wrong.load(Ordering::Relaxed);
-        let failures = self.failures.load(Ordering::Relaxed);
+        let wrong = self.found.wrong.load(Ordering::Relaxed);
+        let failures = self.found.failures.load(Ordering::Relaxed);
         ensure!(wrong == 0, "{wrong} echoed bytes differ from what was sent");
         ensure!(failures == 0, "{failures} clients failed");
         ensure!(self.messages() > 0 || self.is_cut_short(), "no client got an echo");

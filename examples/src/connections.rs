@@ -71,11 +71,6 @@ impl<C> Connections<C> {
         self.by_generation.iter().map(|(generation, connection)| (*generation, connection))
     }
 
-    /// Iterates over all connections, to change them.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut C)> {
-        self.by_generation.iter_mut().map(|(generation, connection)| (*generation, connection))
-    }
-
     /// Returns how many there are.
     pub fn len(&self) -> usize {
         self.by_generation.len()

@@ -130,16 +130,8 @@ impl Writer {
     /// Writes what the program leaves, until it ends.
     fn run(&self) {
         let mut is_status_shown = false;
-        let mut waiting = self.lock();
         loop {
-            let lines = std::mem::take(&mut waiting.lines);
-            let status = waiting.status.take();
-            let is_ending = waiting.is_ending;
-            if lines.is_empty() && status.is_none() && !is_ending {
-                waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
-                continue;
-            }
-            drop(waiting);
+            let (lines, status, is_ending) = self.next();
             let mut text = String::new();
             if is_status_shown || (self.is_terminal && status.is_some()) {
                 text.push_str(ERASE); // what the user has typed may stand there too
@@ -148,23 +140,34 @@ impl Writer {
                 text.push_str(&line);
                 text.push('\n');
             }
-            is_status_shown = false;
-            if let Some(status) = status {
-                if self.is_terminal {
-                    text.push_str(fitting(&status, columns()));
-                    is_status_shown = true;
-                } else {
+            is_status_shown = self.is_terminal && status.is_some();
+            match status {
+                Some(status) if self.is_terminal => text.push_str(fitting(&status, columns())),
+                Some(status) => {
                     text.push_str(&status);
                     text.push('\n');
                 }
+                None => {}
             }
             write(text.as_bytes());
-            waiting = self.lock();
             if is_ending {
-                waiting.is_ended = true;
+                self.lock().is_ended = true;
                 self.changed.notify_all();
                 return;
             }
+        }
+    }
+
+    /// Waits until there is something to do. Returns the lines, the status, and whether the program ends.
+    fn next(&self) -> (VecDeque<String>, Option<String>, bool) {
+        let mut waiting = self.lock();
+        loop {
+            let lines = std::mem::take(&mut waiting.lines);
+            let status = waiting.status.take();
+            if !lines.is_empty() || status.is_some() || waiting.is_ending {
+                return (lines, status, waiting.is_ending);
+            }
+            waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
@@ -175,7 +178,7 @@ fn write(mut bytes: &[u8]) {
         match rustix::io::write(stdout(), bytes) {
             Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
             // Whoever shares the terminal may have made it non-blocking.
-            Err(Errno::AGAIN) => drop(is_writable(None)),
+            Err(Errno::AGAIN) => _ = is_writable(None),
             Err(Errno::INTR) => {}
             Err(_) => return,
         }
@@ -216,9 +219,30 @@ pub fn exit_code(program: &str, result: anyhow::Result<()>) -> ExitCode {
     }
 }
 
-/// Returns how many there were in a second.
+/// Returns how many of `count` there were in each second of `time`.
 pub fn per_second(count: u64, time: Duration) -> u64 {
     (count as f64 / time.as_secs_f64().max(0.001)) as u64
+}
+
+/// A counter's rate.
+#[derive(Debug)]
+pub struct Rate {
+    count: u64,
+    since: Instant,
+}
+
+impl Rate {
+    /// Returns the rate of a counter that starts now, at 0.
+    pub fn start() -> Self {
+        Rate { count: 0, since: Instant::now() }
+    }
+
+    /// Takes the counter's present value. Returns how much it has grown in a second since the last call.
+    pub fn next(&mut self, count: u64) -> u64 {
+        let rate = per_second(count - self.count, self.since.elapsed());
+        (self.count, self.since) = (count, Instant::now());
+        rate
+    }
 }
 
 /// Displays a number of bytes for people.

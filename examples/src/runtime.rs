@@ -93,7 +93,9 @@ impl Latch {
 
     /// Waits until the event happens.
     pub fn wait(&self) -> impl Future<Output = ()> {
-        Wait { latch: self, number: None }
+        let mut state = self.lock();
+        state.latest += 1;
+        Wait { latch: self, number: state.latest }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -112,22 +114,18 @@ impl Wakeup for Latch {
 struct Wait<'l> {
     latch: &'l Latch,
     /// Names its waker among those of the latch.
-    number: Option<u64>,
+    number: u64,
 }
 
 impl Future for Wait<'_> {
     type Output = ();
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let mut state = self.latch.lock();
         if state.is_open {
             return Poll::Ready(());
         }
-        let number = *self.number.get_or_insert_with(|| {
-            state.latest += 1;
-            state.latest
-        });
-        let before = state.waiting.insert(number, context.waker().clone());
+        let before = state.waiting.insert(self.number, context.waker().clone());
         drop(state); // a waker's own code runs when it is dropped, and must not run under the lock
         drop(before);
         Poll::Pending
@@ -136,9 +134,7 @@ impl Future for Wait<'_> {
 
 impl Drop for Wait<'_> {
     fn drop(&mut self) {
-        if let Some(number) = self.number {
-            let waker = self.latch.lock().waiting.remove(&number);
-            drop(waker);
-        }
+        let waker = self.latch.lock().waiting.remove(&self.number);
+        drop(waker); // without the lock, as above
     }
 }

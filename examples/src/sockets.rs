@@ -108,8 +108,8 @@ pub fn is_shortage(error: &io::Error) -> bool {
     )
 }
 
-/// Returns whether a connect failed because this system has run out of something. Besides the
-/// [shortages](is_shortage) of every call this is EADDRNOTAVAIL: all ephemeral ports are in use.
+/// Returns whether a connect failed because this system has run out of something. To the
+/// [shortages](is_shortage) of every call, a connect adds EADDRNOTAVAIL: all ephemeral ports are in use.
 pub fn is_connect_shortage(error: &io::Error) -> bool {
     is_shortage(error) || Errno::from_io_error(error) == Some(Errno::ADDRNOTAVAIL)
 }

@@ -8,9 +8,8 @@ use std::thread;
 use std::time::Duration;
 
 use common::every_server::{Program, every_server};
-use common::{Server, is_on_epoll, run, says_what_is_wrong};
+use common::{Server, is_on_epoll, reset, run, says_what_is_wrong};
 use rustix::process::Signal;
-use socket2::SockRef;
 
 const CHAT: &str = env!("CARGO_BIN_EXE_chat");
 
@@ -30,7 +29,7 @@ every_server!(PROGRAM);
 struct Person(BufReader<TcpStream>);
 
 impl Person {
-    /// Joins, and waits for the welcome: so that all joins before it are over.
+    /// Joins and waits for the welcome. By then all earlier joins are over.
     fn join(server: &Server) -> Self {
         let mut person = Person(BufReader::new(server.connect()));
         assert!(person.hear().starts_with("* welcome: "));
@@ -47,7 +46,7 @@ impl Person {
         self.0.get_mut().write_all(text.as_bytes()).unwrap();
     }
 
-    /// Nothing, where the server has hung up.
+    /// Returns the next line, or nothing if the server has hung up.
     fn hear(&mut self) -> String {
         let mut line = String::new();
         let _ = self.0.read_line(&mut line);
@@ -274,7 +273,7 @@ fn resets_and_a_thousand_who_join_and_leave_at_once_leave_it_serving() {
         let socket = server.connect();
         if round % 2 == 0 {
             (&socket).write_all(b"hi\n").unwrap();
-            SockRef::from(&socket).set_linger(Some(Duration::ZERO)).unwrap();
+            reset(socket);
         }
     }
     let mut last = Person::named(&server, "last");
@@ -401,12 +400,16 @@ fn a_poller_without_room_ends_single_connections() {
 
 #[test]
 fn help_bad_arguments_and_taken_ports_are_said() {
-    says_what_is_wrong(CHAT);
+    says_what_is_wrong(CHAT, "127.0.0.1:7001");
     let help = String::from_utf8(run(CHAT, &["--help"]).stdout).unwrap();
-    assert!(help.contains("127.0.0.1:7001") && help.contains("--backlog <KILOBYTES>"), "{help}");
-    for arguments in
-        [&["--backlog", "much"][..], &["--backlog=0"], &["--backlog=-1"], &["--backlog=99999999999999999999"]]
-    {
+    assert!(help.contains("--backlog <KILOBYTES>"), "{help}");
+    for arguments in [
+        &["--backlog", "much"][..],
+        &["--backlog=0"],
+        &["--backlog=-1"],
+        &["--backlog", "-1"],
+        &["--backlog=99999999999999999999"],
+    ] {
         let output = run(CHAT, arguments);
         let text = String::from_utf8(output.stderr).unwrap();
         assert!(!output.status.success(), "{arguments:?}");

@@ -7,30 +7,13 @@ use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
 use common::every_server::{Program, every_server, faulty};
-use common::{Server, is_on_epoll, run, says_what_is_wrong};
-use socket2::SockRef;
+use common::{Server, is_echoed, is_on_epoll, reads, reset, run, says_what_is_wrong};
 
 const ECHO: &str = env!("CARGO_BIN_EXE_echo");
 
-const PROGRAM: Program = Program {
-    path: ECHO,
-    arguments: Vec::new,
-    ask: |mut socket| socket.write_all(b"hello").unwrap(),
-    is_answered: |mut socket| {
-        let mut echo = [0; 5];
-        socket.read_exact(&mut echo).unwrap();
-        assert_eq!(&echo, b"hello");
-    },
-};
+const PROGRAM: Program = Program::echoing(ECHO, Vec::new);
 
 every_server!(PROGRAM);
-
-fn is_echoed(mut socket: &TcpStream, message: &[u8]) {
-    socket.write_all(message).unwrap();
-    let mut echo = vec![0; message.len()];
-    socket.read_exact(&mut echo).unwrap();
-    assert_eq!(echo, message);
-}
 
 #[test]
 fn what_is_sent_comes_back_and_ctrl_c_ends_it_with_totals() {
@@ -55,9 +38,7 @@ fn a_peer_that_does_not_read_is_waited_for() {
         std::thread::sleep(Duration::from_millis(300));
         assert!(!sending.is_finished(), "the server read what it could not send");
         is_echoed(&server.connect(), b"others are served too");
-        let mut echo = vec![0; message.len()];
-        (&slow).read_exact(&mut echo).unwrap();
-        assert!(echo == message);
+        reads(&slow, &message);
     });
 }
 
@@ -81,10 +62,10 @@ fn a_half_closed_peer_gets_the_rest() {
 fn resets_and_thousands_of_connects_leave_it_serving() {
     let server = Server::start(ECHO, &[]);
     for round in 0..2_000 {
-        let socket = server.connect();
+        let mut socket = server.connect();
         if round % 2 == 0 {
-            (&socket).write_all(b"x").unwrap();
-            SockRef::from(&socket).set_linger(Some(Duration::ZERO)).unwrap();
+            socket.write_all(b"x").unwrap();
+            reset(socket);
         }
     }
     is_echoed(&server.connect(), b"still here");
@@ -105,14 +86,12 @@ fn out_of_fds_it_does_not_spin_and_serves_when_one_is_free() {
     let last = sockets.pop().unwrap();
     (&last).write_all(b"the last").unwrap();
     sockets.clear();
-    let mut echo = [0; 8];
-    (&last).read_exact(&mut echo).unwrap();
-    assert_eq!(&echo, b"the last");
+    reads(&last, b"the last");
 }
 
 #[test]
 fn bad_arguments_and_taken_ports_are_said_so() {
-    says_what_is_wrong(ECHO);
+    says_what_is_wrong(ECHO, "127.0.0.1:7000");
 }
 
 #[test]
@@ -127,8 +106,15 @@ fn the_demo_checks_every_byte() {
 
 #[test]
 fn the_demo_takes_a_number_of_seconds_only() {
-    for wrong in ["--demo=0", "--demo=-1", "--demo=1.5", "--demo=soon", "--demo=86401"] {
-        let output = run(ECHO, &[wrong]);
+    for wrong in [
+        &["--demo=0"][..],
+        &["--demo=-1"],
+        &["--demo", "-1"],
+        &["--demo=1.5"],
+        &["--demo=soon"],
+        &["--demo=86401"],
+    ] {
+        let output = run(ECHO, wrong);
         let text = String::from_utf8(output.stderr).unwrap();
         assert!(!output.status.success());
         assert!(text.contains("--demo") && text.contains("whole number of seconds"), "{text}");
@@ -187,6 +173,6 @@ fn a_poller_without_room_for_a_connection_ends_that_connection() {
         let mut refused = server.connect();
         assert!(matches!(refused.read(&mut [0]), Ok(0) | Err(_)));
         is_echoed(&server.connect(), b"hello");
-        assert!(server.interrupt().contains("1 times out of fds"));
+        assert!(server.interrupt().contains("1 times out of descriptors"));
     }
 }

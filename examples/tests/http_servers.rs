@@ -8,9 +8,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::every_server::{Program, faulty};
-use common::{LONG, Server, is_on_epoll, run};
+use common::{LONG, Server, is_on_epoll, reset, run};
 use rustix::process::{Resource, Signal, getrlimit, setrlimit};
-use socket2::SockRef;
 
 const HTTP: &str = env!("CARGO_BIN_EXE_http");
 const RUNTIME: &str = env!("CARGO_BIN_EXE_runtime");
@@ -230,7 +229,7 @@ fn a_reset_peer_ends_no_more_than_its_connection(variant: Variant) {
     for round in 0..200 {
         let mut socket = server.connect();
         socket.write_all(&REQUEST.repeat(3)[..round % 80]).unwrap();
-        SockRef::from(&socket).set_linger(Some(Duration::ZERO)).unwrap();
+        reset(socket);
     }
     ask_on_a_new_connection(&server);
     server.interrupt();
@@ -345,6 +344,5 @@ fn its_help_and_its_errors_name_its_options(variant: Variant) {
         assert!(said.contains("a whole number of seconds"), "{said}");
     }
     let help = String::from_utf8(run(variant.path, &["--help"]).stdout).unwrap();
-    let address = if variant.path == HTTP { "127.0.0.1:8000" } else { "127.0.0.1:7003" };
-    assert!(help.contains(address) && help.contains("--idle"), "{help}");
+    assert!(help.contains("--idle"), "{help}");
 }

@@ -10,22 +10,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::every_server::{Program, every_server, faulty};
-use common::{LONG, Server, is_on_epoll, need, patient, run};
-use socket2::SockRef;
+use common::{LONG, Server, is_echoed, is_on_epoll, need, patient, reads, reset, run};
 
 const PROXY: &str = env!("CARGO_BIN_EXE_proxy");
 
 /// The proxy in front of an echo server.
-const PROGRAM: Program = Program {
-    path: PROXY,
-    arguments: || vec![echo_server().to_string()],
-    ask: |mut socket| socket.write_all(b"hello").unwrap(),
-    is_answered: |mut socket| {
-        let mut echo = [0; 5];
-        socket.read_exact(&mut echo).unwrap();
-        assert_eq!(&echo, b"hello");
-    },
-};
+const PROGRAM: Program = Program::echoing(PROXY, || vec![echo_server().to_string()]);
 
 every_server!(PROGRAM);
 
@@ -48,7 +38,7 @@ fn start(upstream: SocketAddr) -> Server {
     Server::start(PROXY, &[&upstream.to_string()])
 }
 
-/// Returns a listener and its address. Nobody listens there once it is dropped.
+/// Returns a listener and its address. After it is dropped, connections to the address are refused.
 fn upstream() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -67,9 +57,7 @@ fn pair() -> (Server, TcpStream, TcpStream) {
 
 /// Sends bytes one way, and checks that they arrive after `before`. They are read slowly at first.
 fn carries(mut from: &TcpStream, mut to: &TcpStream, length: usize, before: &[u8]) {
-    let mut first = vec![0; before.len()];
-    to.read_exact(&mut first).unwrap();
-    assert_eq!(first, before);
+    reads(to, before);
     let message: Vec<u8> = (0..length).map(|n| ((n * n) >> 8) as u8).collect();
     thread::scope(|scope| {
         scope.spawn(|| from.write_all(&message).unwrap());
@@ -150,8 +138,7 @@ fn a_reset_is_carried() {
         let (first, second) = if swapped { (server, client) } else { (client, server) };
         (&first).write_all(b"half a requ").unwrap();
         (&second).read_exact(&mut [0; 11]).unwrap();
-        SockRef::from(&first).set_linger(Some(Duration::ZERO)).unwrap();
-        drop(first);
+        reset(first);
         assert!(is_reset(&second));
         assert!(proxy.interrupt().starts_with("carried 1 connections (1 broken off)"));
     }
@@ -243,7 +230,7 @@ fn thousands_of_short_connections_leave_nothing_behind() {
         let mut client = proxy.connect();
         client.write_all(b"ping").unwrap();
         if round % 3 == 0 {
-            SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
+            reset(client);
         } else {
             client.shutdown(Shutdown::Write).unwrap();
             assert_eq!(read_to_end(&client), b"ping", "in round {round}");
@@ -357,7 +344,7 @@ fn help_and_bad_arguments_are_said() {
             "'127.0.0.1:0' for '<UPSTREAM>...': expected a port from 1 to 65535",
         ),
         (vec!["127.0.0.1:0", "127.0.0.1:1", "nonsense"], "'nonsense' for '<UPSTREAM>...'"),
-        (vec!["127.0.0.1:0", "nobody.invalid:80"], "cannot resolve nobody.invalid:80"),
+        (vec!["127.0.0.1:0", "no-such-host.invalid:80"], "cannot resolve no-such-host.invalid:80"),
         (vec!["--frobnicate"], "'--frobnicate'"),
         (vec![&taken, "127.0.0.1:1"], "cannot listen on"),
     ] {
@@ -398,10 +385,6 @@ fn fill(mut socket: &TcpStream) -> usize {
     }
     socket.set_nonblocking(false).unwrap();
     sent
-}
-
-fn reset(socket: TcpStream) {
-    let _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
 }
 
 #[test]
@@ -500,6 +483,7 @@ impl Silent {
 #[cfg(target_os = "linux")]
 fn both_sides_send_small_writes_at_once_and_notice_dead_peers() {
     use rustix::process::{PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+    use socket2::SockRef;
     let (proxy, client, server) = pair();
     carries(&client, &server, 1_000, b""); // by then both sockets are set up
     let pidfd = pidfd_open(proxy.pid(), PidfdFlags::empty()).unwrap();
@@ -533,7 +517,7 @@ fn errors_that_connect_returns_at_once_are_the_upstreams_answer() {
         let proxy = faulty(&PROGRAM, &format!("connect:error={error}:when=1..2"));
         assert!(is_reset(&proxy.connect()), "{error}");
         assert!(is_reset(&proxy.connect()), "{error}");
-        is_echoed(&proxy.connect());
+        is_echoed(&proxy.connect(), b"hello");
     }
 }
 
@@ -544,7 +528,7 @@ fn clients_wait_while_the_proxy_is_short_of_ports_or_memory() {
         let proxy = faulty(&PROGRAM, &format!("connect:error={error}:when=1..5"));
         let clients: Vec<_> = (0..3).map(|_| proxy.connect()).collect();
         for client in &clients {
-            is_echoed(client);
+            is_echoed(client, b"hello");
         }
         drop(clients);
         assert!(proxy.interrupt().starts_with("carried 3 connections (0 broken off)"), "{error}");
@@ -576,14 +560,9 @@ fn a_poller_without_room_ends_single_connections() {
 fn options_that_cannot_be_set_end_nothing() {
     let proxy = faulty(&PROGRAM, "setsockopt:error=EINVAL:when=2+"); // the first is the listener's
     for _ in 0..3 {
-        is_echoed(&proxy.connect());
+        is_echoed(&proxy.connect(), b"hello");
     }
     proxy.interrupt();
-}
-
-fn is_echoed(socket: &TcpStream) {
-    (PROGRAM.ask)(socket);
-    (PROGRAM.is_answered)(socket);
 }
 
 #[test]
@@ -649,7 +628,7 @@ fn a_stop_breaks_off_connections_that_stay_silent() {
 #[test]
 #[cfg(target_os = "linux")]
 fn every_address_of_the_upstreams_is_tried() {
-    // Systems choose ports above this range for those who take any, so nobody listens there.
+    // Systems choose ports above this range for those who take any, so no program listens there.
     let port = fastrand::u16(10_000..30_000);
     let upstreams = ["255.255.255.255", "127.0.0.1", "127.0.0.2", "127.0.0.3", "255.255.255.255"]
         .map(|host| format!("{host}:{port}"));
@@ -685,6 +664,6 @@ fn an_address_that_does_not_answer_is_left_for_the_next() {
     for client in &clients {
         let (mut server, _) = listener.accept().unwrap();
         server.write_all(b"hello").unwrap();
-        (PROGRAM.is_answered)(client);
+        reads(client, b"hello");
     }
 }

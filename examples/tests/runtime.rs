@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::every_server::Program;
-use common::{LONG, Server, need, run, says_what_is_wrong};
+use common::{LONG, Server, need, reset, run, says_what_is_wrong};
 use examples::runtime::net::{TcpListener as AsyncListener, TcpStream as AsyncStream};
 use examples::runtime::{Either, Latch, Runtime, race, sleep, spawn, timeout, yield_now};
 use pollio::Wakeup;
@@ -401,7 +401,7 @@ fn garbage_resets_half_requests_and_a_thousand_connects_leave_it_serving() {
         let socket = server.connect();
         match round % 3 {
             0 => (&socket).write_all(b"\x16\x03\x01\x00garbage\r\n\r\n").unwrap(),
-            1 => SockRef::from(&socket).set_linger(Some(Duration::ZERO)).unwrap(),
+            1 => reset(socket),
             _ => (&socket).write_all(b"GET / HTTP/1.1\r\nHo").unwrap(),
         }
     }
@@ -443,5 +443,5 @@ fn wrk_reports_no_error() {
 
 #[test]
 fn bad_options_and_taken_ports_are_errors() {
-    says_what_is_wrong(RUNTIME);
+    says_what_is_wrong(RUNTIME, "127.0.0.1:7003");
 }

@@ -8,32 +8,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::every_server::{Program, every_server, faulty};
-use common::{Server, is_on_epoll, run, says_what_is_wrong};
-use socket2::SockRef;
+use common::{Server, is_echoed, is_on_epoll, reads, reset, run, says_what_is_wrong};
 
 const THREADS: &str = env!("CARGO_BIN_EXE_threads");
 
-const PROGRAM: Program = Program {
-    path: THREADS,
-    arguments: Vec::new,
-    ask: |mut socket| socket.write_all(b"hello").unwrap(),
-    is_answered: |mut socket| {
-        let mut echo = [0; 5];
-        socket.read_exact(&mut echo).unwrap();
-        assert_eq!(&echo, b"hello");
-    },
-};
+const PROGRAM: Program = Program::echoing(THREADS, Vec::new);
 
 every_server!(PROGRAM);
 
-fn is_echoed(mut socket: &TcpStream, message: &[u8]) {
-    socket.write_all(message).unwrap();
-    let mut echo = vec![0; message.len()];
-    socket.read_exact(&mut echo).unwrap();
-    assert!(echo == message);
-}
-
-/// The number before a word of the last line.
+/// Returns the number before a word of the last line.
 fn number_of(line: &str, word: &str) -> usize {
     let mut words = line.split_whitespace().collect::<Vec<_>>();
     words.truncate(words.iter().position(|it| it.starts_with(word)).unwrap());
@@ -70,9 +53,7 @@ fn who_writes_a_lot_before_reading_gets_it_all() {
             socket.shutdown(std::net::Shutdown::Write).unwrap();
         });
         thread::sleep(Duration::from_millis(300));
-        let mut echo = vec![0; message.len()];
-        (&socket).read_exact(&mut echo).unwrap();
-        assert!(echo == message);
+        reads(&socket, &message);
         assert_eq!((&socket).read(&mut [0]).unwrap(), 0);
     });
 }
@@ -84,10 +65,10 @@ fn resets_and_thousands_of_connects_leave_it_serving() {
         for _ in 0..4 {
             scope.spawn(|| {
                 for round in 0..500 {
-                    let socket = server.connect();
+                    let mut socket = server.connect();
                     if round % 2 == 0 {
-                        (&socket).write_all(b"x").unwrap();
-                        SockRef::from(&socket).set_linger(Some(Duration::ZERO)).unwrap();
+                        socket.write_all(b"x").unwrap();
+                        reset(socket);
                     }
                 }
             });
@@ -137,12 +118,14 @@ fn the_demo_checks_every_byte() {
 
 #[test]
 fn help_bad_arguments_and_taken_ports_are_said() {
-    says_what_is_wrong(THREADS);
+    says_what_is_wrong(THREADS, "127.0.0.1:7004");
     for wrong in ["many", "0", "-1", "256", "1.5", ""] {
-        let output = run(THREADS, &[&format!("--workers={wrong}")]);
-        let text = String::from_utf8(output.stderr).unwrap();
-        assert!(!output.status.success());
-        assert!(text.contains("--workers") && text.contains("from 1 to 255"), "{text}");
+        for arguments in [&["--workers", wrong][..], &[&format!("--workers={wrong}")]] {
+            let output = run(THREADS, arguments);
+            let text = String::from_utf8(output.stderr).unwrap();
+            assert!(!output.status.success());
+            assert!(text.contains("--workers") && text.contains("from 1 to 255"), "{text}");
+        }
     }
 }
 

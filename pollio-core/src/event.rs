@@ -14,9 +14,9 @@ const GENERATION_SHIFT: u32 = 40;
 const GENERATION_MASK: u32 = (1 << GENERATION_BITS) - 1;
 
 tags! {
-    /// What a descriptor is in a plain server, and not what happened to it ([`Readiness`](crate::Readiness)).
+    /// The kind of a descriptor in a plain server: a listening socket, or a connection.
     ///
-    /// It accepts connections, or it is one.
+    /// A kind says what the descriptor is. What happened to it is in the [`Readiness`](crate::Readiness).
     ///
     /// The enum is exhaustive, so a `match` with two arms compiles. Programs with more kinds define their own with
     /// [`tags!`](crate::tags).
@@ -34,8 +34,9 @@ tags! {
 /// [readiness](Self::readiness) set.
 ///
 /// An event object names the descriptor and does not borrow it. pollio passes the number to `epoll_ctl` or `kevent`
-/// (macOS: also `fcntl` with `F_GETFD`), which never read, write or close it. A wrong number gives wrong events and never undefined behaviour. Keep the
-/// descriptor open while it is registered, and [delete](crate::Poller::delete) it before you close it.
+/// (macOS: also `fcntl` with `F_GETFD`). These calls never read, write or close it. A wrong number gives wrong events and
+/// never undefined behaviour. Keep the descriptor open while it is registered, and [delete](crate::Poller::delete) it
+/// before you close it.
 ///
 /// Two objects are equal if descriptor, kind and generation are equal. Their readiness is not compared.
 ///
@@ -76,7 +77,7 @@ impl EventObject<EventKind> {
 }
 
 impl<K: Tag> EventObject<K> {
-    /// Creates an event object for a descriptor in any kind, with generation 0.
+    /// Creates an event object for a descriptor of any kind, with generation 0.
     #[inline]
     pub const fn new(fd: RawFd, kind: K) -> Self {
         EventObject { fd, generation: 0, kind, readiness: Readiness::EMPTY }
@@ -156,7 +157,7 @@ impl<K: Tag> EventObject<K> {
     }
 
     /// Returns whether the peer no longer receives, so that writing fails. A TCP peer that closes without a reset looks
-    /// half-closed, and the next write finds it out.
+    /// half-closed, and the next write reveals the close.
     ///
     /// Linux: a pipe without a reader has an [error](Self::is_error) instead. The portable test is
     /// `is_write_closed() || is_writable() && is_error()`.
@@ -167,7 +168,7 @@ impl<K: Tag> EventObject<K> {
     }
 
     /// Returns whether the descriptor has an error, which the next read or write reports. For a socket, `SO_ERROR`
-    /// does too.
+    /// reports it too.
     ///
     /// Linux: the error may be in the socket's error queue, if the program asked for one (`IP_RECVERR`,
     /// `SO_TIMESTAMPING`). Only `recvmsg` with `MSG_ERRQUEUE` drains it
@@ -185,8 +186,8 @@ impl<K: Tag> EventObject<K> {
         self.readiness.contains(Readiness::PRIORITY)
     }
 
-    /// Encodes the registration as the kernel's user data. Bits 0 to 7 are the tag of the kind, bits 8 to 39 the
-    /// descriptor, and bits 40 to 63 the generation.
+    /// Encodes the registration as the kernel's user data. Bits 0 to 7 hold the kind ([`Tag::to_bits`]), bits 8 to 39
+    /// the descriptor, and bits 40 to 63 the generation.
     ///
     /// ```
     /// # use pollio_core as pollio;
@@ -203,7 +204,7 @@ impl<K: Tag> EventObject<K> {
         u64::from_le_bytes([kind, fd_0, fd_1, fd_2, fd_3, generation_0, generation_1, generation_2])
     }
 
-    /// Decodes `word`. Returns `None` if its tag is not one of `K`'s.
+    /// Decodes user data. Returns `None` if bits 0 to 7 stand for no kind of `K`.
     ///
     /// ```
     /// # use pollio_core as pollio;

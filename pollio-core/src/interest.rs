@@ -18,7 +18,7 @@ use crate::Readiness;
 ///
 /// An interest is never empty. To watch nothing, [delete](crate::Poller::delete) the descriptor. Linux reports a
 /// hang-up regardless of the interest, so an empty registration would make every wait return. To pause a connection
-/// and still hear of its hang-up, use `Interest::WRITE.edge()`
+/// and still get an event for its hang-up, use `Interest::WRITE.edge()`
 /// ([guide](https://docs.rs/pollio/latest/pollio/guide/index.html#pausing-a-connection)).
 ///
 /// ```

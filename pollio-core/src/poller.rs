@@ -99,7 +99,7 @@ pub const MAX_EVENTS: usize = 20_000;
 /// | cycle of pollers | ELOOP for a cycle, and for more than five levels | EINVAL |
 /// | `modify` or `delete` of an unregistered file that cannot be watched | EPERM; EINVAL for the poller itself | `NotFound` |
 /// | failed `add_with` or `modify` | no effect | an edge, or an armed oneshot, may be reported once more |
-/// | `delete` while another thread waits | that wait may still return an event that it has already collected | that event is dropped |
+/// | `delete` while another thread waits | that wait may still return an event that it has already collected | that event is dropped, unless the wait is about to return it |
 /// | **Accepting connections** ([guide](https://docs.rs/pollio/latest/pollio/guide/index.html#accepting-connections)) | | |
 /// | ★ `accept` without a free descriptor | EMFILE, and the connection stays in the queue | EMFILE, and the connection is closed |
 /// | ★ `accept` of a connection that was reset | returns it | returns no address, which std turns into `InvalidInput` without an OS code |
@@ -117,8 +117,8 @@ pub const MAX_EVENTS: usize = 20_000;
 /// # I/O safety
 ///
 /// An [`EventObject`] names a file descriptor and does not borrow it. pollio passes the number to `epoll_ctl` or
-/// `kevent` (macOS: also `fcntl` with `F_GETFD`), which never read, write or close it. A wrong number gives wrong events and never undefined behaviour. No
-/// backend closes a registered descriptor.
+/// `kevent` (macOS: also `fcntl` with `F_GETFD`). These calls never read, write or close it. A wrong number gives wrong
+/// events and never undefined behaviour. No backend closes a registered descriptor.
 ///
 /// # Implementing
 ///
@@ -139,8 +139,8 @@ pub trait Poller<K: Tag = EventKind> {
 
     /// Creates a poller that returns at most [`MAX_EVENTS`] events per wait.
     ///
-    /// It holds one file descriptor, which is close-on-exec. The descriptor is closed with the last of the poller and
-    /// its registrars (macOS: and its wakers).
+    /// The poller holds one file descriptor, which is close-on-exec. The descriptor is closed when the poller and all its
+    /// registrars (macOS: and all its wakers) are dropped.
     ///
     /// # Errors
     ///
@@ -208,9 +208,9 @@ pub trait Poller<K: Tag = EventKind> {
     /// If this fails, the poller is unchanged. Exception on macOS: if the descriptor was registered, an edge or an
     /// armed oneshot may be reported once more.
     ///
-    /// - `AlreadyExists` (EEXIST): the descriptor is registered, and keeps its user data, interest and mode. Use
-    ///   [`modify`](Self::modify). Linux: also if the number was closed and then got a duplicate of the same open
-    ///   file.
+    /// - `AlreadyExists` (EEXIST): the descriptor is registered, and keeps its kind, generation, interest and mode. Use
+    ///   [`modify`](Self::modify) to change them. Linux: also if the number was closed and then got a duplicate of the
+    ///   same open file.
     /// - EBADF: the descriptor is closed or negative.
     /// - The file cannot be watched. Read such a file without waiting.
     ///   - Linux ([epoll_ctl(2)]): EPERM for regular files, directories and devices that cannot be polled. EINVAL for
@@ -247,8 +247,8 @@ pub trait Poller<K: Tag = EventKind> {
     ///
     /// # Errors
     ///
-    /// If this fails, user data, interest and mode are unchanged. Exception on macOS: an edge or an armed oneshot may
-    /// be reported once more.
+    /// If this fails, kind, generation, interest and mode are unchanged. Exception on macOS: an edge or an armed oneshot
+    /// may be reported once more.
     ///
     /// - `NotFound` (ENOENT): the descriptor is not registered. Linux: a file that epoll cannot watch gives EPERM
     ///   instead, and the poller itself gives EINVAL.
@@ -260,8 +260,9 @@ pub trait Poller<K: Tag = EventKind> {
     fn modify(&self, event: EventObject<K>, interest: Interest) -> io::Result<()>;
 
     /// Removes a descriptor. Events that an earlier `wait` already returned may still refer to it. If another thread
-    /// is waiting, so may events that this wait has already collected (macOS: pollio drops those). A
-    /// [generation](EventObject::is_generation) tells such an event.
+    /// is waiting, that wait may also return an event that it has already collected. A
+    /// [generation](EventObject::is_generation) tells such an event from a live one. macOS: pollio drops the event,
+    /// unless the wait is about to return it.
     ///
     /// Delete a descriptor before you close it. Closing also removes the registration, with one exception. Linux: a
     /// registration lives as long as the open file. A duplicate (`dup`, `try_clone`), a forked child, a copy in
@@ -298,7 +299,7 @@ pub trait Poller<K: Tag = EventKind> {
     /// most that many milliseconds.
     ///
     /// - **Timeouts.** `wait` never returns early because of a timeout, and late only by the timer slack of the
-    ///   system. The time that the computer is suspended is not counted. A finite timeout reads the clock once, because
+    ///   system. The time that the computer is suspended is not counted. A timeout above 0 reads the clock once, because
     ///   the kernel does not say how much time was left when a signal came.
     /// - **Empty results.** The vector is empty if the timeout expires. It may also be empty after a wake-up, or if
     ///   the user data of an event does not decode to a kind of `K`. That happens if other code registers descriptors
@@ -408,10 +409,10 @@ pub trait Poller<K: Tag = EventKind> {
 ///
 /// - **Wake-ups coalesce.** Until a wait has seen the first, further calls do nothing and make no system call.
 /// - **No wake-up is lost**, unless a system call fails: see [`wake`](Self::wake). Memory writes before `wake` are
-///   visible after the `wait` that it ends.
+///   visible after the `wait` that the wake-up ends.
 /// - **Async-signal-safe.** A signal handler may call `wake`, which may change `errno`. Save `errno` and put it back in
 ///   a handler of your own. The crate `signal-hook` does it for you.
-/// - A waker may outlive its poller. It then does nothing.
+/// - A waker may outlive its poller. Its calls then have no effect.
 /// - Do not use a waker or a poller in a forked child. Linux: the child shares the epoll instance and the eventfd, so
 ///   it wakes the parent or consumes its wake-ups. macOS: a kqueue is not inherited, so its number may refer to
 ///   something else (kqueue(2)).
@@ -421,8 +422,8 @@ pub trait Wakeup {
     ///
     /// # Errors
     ///
-    /// Returns the error of the system call. On a valid poller, the call always succeeds. After an error, the next `wake` tries again. A call
-    /// that coalesced with the failed one is lost too, although it returned `Ok`.
+    /// Returns the error of the system call. On a valid poller, the call always succeeds. After an error, the next
+    /// `wake` tries again. A wake-up that coalesced with the failed one is lost too, although its call returned `Ok`.
     #[doc(alias("notify"))]
     fn wake(&self) -> io::Result<()>;
 }
@@ -430,7 +431,8 @@ pub trait Wakeup {
 /// Registers descriptors with a poller that another thread may be waiting on. The methods have the same results as
 /// [`Poller`]'s.
 ///
-/// The methods are not for signal handlers, because a backend may hold a lock in them. Only [`Wakeup::wake`] is.
+/// Do not call these methods in a signal handler, because a backend may hold a lock in them. [`Wakeup::wake`] is safe
+/// there.
 #[doc(alias("registry"))]
 pub trait Register<K: Tag = EventKind> {
     /// Registers a descriptor for reading, level-triggered: see [`Poller::add`].
@@ -461,8 +463,7 @@ pub trait Register<K: Tag = EventKind> {
     #[doc(alias("reregister", "rearm"))]
     fn modify(&self, event: EventObject<K>, interest: Interest) -> io::Result<()>;
 
-    /// Removes a descriptor: see [`Poller::delete`]. A wait that is in progress may already have collected an event of
-    /// it, and then still returns the event (macOS: pollio drops it).
+    /// Removes a descriptor: see [`Poller::delete`], also for the events that a wait in progress may still return.
     ///
     /// # Errors
     ///

@@ -1,16 +1,16 @@
-//! [`Tag`]: the kind of a file descriptor, and [`tags!`](crate::tags), which defines kinds.
+//! [`Tag`]: a type of kinds, and [`tags!`](crate::tags), which defines one.
 
-/// A tag is the type of a kind. The kind of a descriptor fits the low 8 bits of the kernel's user data.
+/// A type whose values are kinds of file descriptors. A kind fits the low 8 bits of the kernel's user data.
 ///
 /// The kind of a descriptor travels through the kernel and comes back with each event. So the program needs no lookup
 /// to know what the descriptor is for. [`EventKind`](crate::EventKind) has the two kinds of a plain server.
-/// [`tags!`](crate::tags) defines others. The examples call theirs `Role` or `Source`. If you number your kinds, use
-/// `u8`.
+/// [`tags!`](crate::tags) defines other types. The examples call theirs `Role` or `Source`. If you number your kinds,
+/// use `u8`.
 ///
 /// `from_bits(to_bits(x)) == Some(x)` must hold for every `x`. A type that breaks this rule loses events or receives them
 /// under another kind, but cannot cause undefined behaviour. Neither function may panic. A panic unwinds through
 /// `wait` and loses the rest of the batch, including a pending wake-up. Linux: all later wake-ups of this poller may then
-/// do nothing.
+/// have no effect.
 ///
 /// ```
 /// # use pollio_core as pollio;
@@ -115,7 +115,8 @@ macro_rules! tags {
 
             #[inline]
             fn from_bits(bits: ::core::primitive::u8) -> ::core::option::Option<Self> {
-                // A number without a kind holds the first kind. The comparison below rejects it. A table is faster than a match.
+                // A number without a kind holds the first kind, which the comparison below rejects. A table is faster
+                // than a match.
                 const ROLES: [$Role; 256] = {
                     let mut roles = [[$( $Role::$Variant ),+][0]; 256];
                     $( roles[$Role::$Variant as ::core::primitive::usize] = $Role::$Variant; )+

@@ -30,7 +30,7 @@ struct Shared {
     /// A thread holds this lock while it registers.
     table: Mutex<Table>,
     registrar: OsRegistrar,
-    /// Made with the poller: later, a thread that waits has the lock.
+    /// Made together with the poller, because later a thread that waits holds the poller's lock.
     waker: OsWaker,
     /// The tokens of the wakers that fired since the last wait.
     woken: Mutex<Vec<Token>>,
@@ -79,7 +79,7 @@ impl Selector {
         if batch.is_empty() {
             poller.wait_into(batch, timeout)?;
         }
-        // Only now: other threads register and wake while this one waits.
+        // These locks are taken only now, because other threads register and wake while this one waits.
         let woken = std::mem::take(&mut *lock(&self.shared.woken));
         events.extend(woken.into_iter().map(|token| Event { token, readiness: Readiness::READABLE }));
         let fit = batch.len().min(events.capacity() - events.len());
@@ -142,7 +142,8 @@ impl Waker {
             woken.push(self.token);
         }
         drop(woken);
-        self.selector.shared.waker.wake() // after the token is in the list: what precedes a wake-up is seen after it
+        // This comes after the token is in the list, so that the thread that it wakes finds the token.
+        self.selector.shared.waker.wake()
     }
 }
 

@@ -167,7 +167,7 @@ impl Poller {
         };
         let Waiter { poller, batch } = &mut *waiter;
         poller.wait_into(batch, timeout)?;
-        // Only now: other threads register while this one waits.
+        // This lock is taken only now, because other threads register while this one waits.
         let table = lock(&self.table);
         events.list.extend(batch.iter().filter_map(|event| table.translate(event)));
         Ok(events.len())

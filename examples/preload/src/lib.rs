@@ -13,7 +13,7 @@ use std::ffi::{c_int, c_void};
 use std::mem::size_of;
 use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use libc::{
     AF_UNSPEC, BPF_K, BPF_RET, EINVAL, EMFILE, ENFILE, O_CLOEXEC, O_RDONLY, POLLHUP, POLLRDHUP,
@@ -50,8 +50,7 @@ pub unsafe extern "C" fn accept4(
     length: *mut socklen_t,
     flags: c_int,
 ) -> c_int {
-    let lock = || SPARE.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut spare = lock();
+    let mut spare = spare();
     *spare = spare.or_else(open_spare);
     drop(spare);
     // SAFETY: the caller's promise.
@@ -67,20 +66,28 @@ pub unsafe extern "C" fn accept4(
     }
     let error = errno();
     if error == EMFILE || error == ENFILE {
-        let mut spare = lock();
-        if let Some(fd) = spare.take() {
-            close(fd);
-            // SAFETY: null is no place for an address, and none is written.
-            let unwanted = unsafe { system_accept(listener, ptr::null_mut(), ptr::null_mut(), 0) };
-            let error = if unwanted >= 0 { error } else { errno() }; // XNU looks into the queue first
-            if unwanted >= 0 {
-                close(unwanted);
-            }
-            *spare = open_spare();
-            set_errno(error);
-        }
+        set_errno(close_next(listener).unwrap_or(error));
     }
     -1
+}
+
+/// Takes the next connection out of the queue and closes it. Returns the error if the queue is empty, because XNU looks
+/// there before it looks for a descriptor.
+fn close_next(listener: c_int) -> Option<c_int> {
+    let mut spare = spare();
+    close(spare.take()?);
+    // SAFETY: null is no place for an address, and none is written.
+    let connection = unsafe { system_accept(listener, ptr::null_mut(), ptr::null_mut(), 0) };
+    let error = (connection < 0).then(errno);
+    if connection >= 0 {
+        close(connection);
+    }
+    *spare = open_spare();
+    error
+}
+
+fn spare() -> MutexGuard<'static, Option<c_int>> {
+    SPARE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Sets an option: `sosetoptlock` in uipc_socket.c.
@@ -115,25 +122,23 @@ pub unsafe extern "C" fn listen(socket: c_int, backlog: c_int) -> c_int {
     let result = unsafe { libc::syscall(SYS_listen, socket, backlog) } as c_int;
     if result == 0 && shares_its_port(socket) {
         if let Some(sharing) = port(socket).and_then(|port| SHARING.get(usize::from(port))) {
-            // A program of one instruction: it returns the number of the listener that gets the connection.
-            let last = sharing.fetch_add(1, Ordering::AcqRel);
-            let mut code = sock_filter { code: (BPF_RET | BPF_K) as u16, jt: 0, jf: 0, k: last };
-            let program = sock_fprog { len: 1, filter: &raw mut code };
-            let length = size_of::<sock_fprog>() as socklen_t;
-            // SAFETY: the option's value is a `sock_fprog` of that length, and the kernel copies it.
-            let attached = unsafe {
-                system_setsockopt(
-                    socket,
-                    SOL_SOCKET,
-                    SO_ATTACH_REUSEPORT_CBPF,
-                    (&raw const program).cast(),
-                    length,
-                )
-            };
-            assert_eq!(attached, 0, "SO_ATTACH_REUSEPORT_CBPF");
+            let number = sharing.fetch_add(1, Ordering::AcqRel);
+            send_connections_to(number, socket);
         }
     }
     result
+}
+
+/// Has a group of listeners that share an address give every connection to the one with this number. `member` is any
+/// listener of the group.
+fn send_connections_to(number: u32, member: c_int) {
+    // A program of one instruction, which returns the number.
+    let mut code = sock_filter { code: (BPF_RET | BPF_K) as u16, jt: 0, jf: 0, k: number };
+    let program = sock_fprog { len: 1, filter: &raw mut code };
+    let (value, length) = ((&raw const program).cast(), size_of::<sock_fprog>() as socklen_t);
+    // SAFETY: the option's value is a `sock_fprog` of that length, and the kernel copies it.
+    let result = unsafe { system_setsockopt(member, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, value, length) };
+    assert_eq!(result, 0, "SO_ATTACH_REUSEPORT_CBPF");
 }
 
 /// # Safety

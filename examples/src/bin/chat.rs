@@ -27,11 +27,12 @@ use pollio::{EventKind, EventObject, Interest, OsPoller, Poller};
 #[derive(Parser)]
 #[command(name = "chat")]
 struct Options {
-    /// Where to listen. Port 0 takes a free one
+    /// Where to listen, as HOST:PORT. Port 0 takes a free port
     #[arg(value_parser = options::address, default_value = "127.0.0.1:7001")]
     address: String,
-    /// How much may wait for a slow reader before it is dropped
+    /// How much may wait for a reader. A reader that is slower is dropped
     #[arg(long, value_name = "KILOBYTES", value_parser = options::number(1..=1_000_000usize), default_value = "256")]
+    #[arg(allow_negative_numbers = true)]
     backlog: usize,
 }
 
@@ -50,7 +51,8 @@ fn run(options: &Options) -> anyhow::Result<()> {
     let address = chat.acceptor.address();
     let mut output = Output::start()?;
     output.line(format_args!("chat on {address}"));
-    output.line(format_args!("join it:  nc {} {}      stop it: Ctrl-C", address.ip(), address.port()));
+    output.line(format_args!("try: nc {} {}", address.ip(), address.port()));
+    output.line("Ctrl-C stops it");
     chat.serve(&mut output)?;
     output.line(&chat.totals);
     Ok(())
@@ -145,10 +147,10 @@ impl Chat {
         }
     }
 
-    fn wait_and_serve(&mut self, at_most: Duration) -> io::Result<()> {
-        let due_in = self.acceptor.due_in().map_or(at_most, |time| time.min(at_most));
+    fn wait_and_serve(&mut self, timeout: Duration) -> io::Result<()> {
+        let timeout = self.acceptor.due_in().map_or(timeout, |due| due.min(timeout));
         let mut events = mem::take(&mut self.events);
-        self.poller.wait_into(&mut events, Some(due_in))?;
+        self.poller.wait_into(&mut events, Some(timeout))?;
         for event in &events {
             match event.kind {
                 EventKind::Server => self.accept()?,
@@ -156,7 +158,7 @@ impl Chat {
             }
             self.remove_leaving()?;
         }
-        self.events = events;
+        self.events = events; // for its memory
         self.acceptor.retry(&self.poller)
     }
 
@@ -204,14 +206,13 @@ impl Chat {
         while let Some(line) = self.people.get_mut(generation).and_then(|person| person.lines.next_line()) {
             self.obey(generation, &line);
         }
-        let is_over = length == 0;
-        if is_over {
+        if length == 0 {
             if let Some(line) = self.people.get_mut(generation).and_then(|person| person.lines.last_line()) {
                 self.obey(generation, &line);
             }
             self.leaving.push((generation, Why::Left));
         }
-        !is_over
+        length > 0
     }
 
     /// Does what a person's line asks for: gives them a name, or tells the line to the others.
@@ -247,27 +248,33 @@ impl Chat {
 
     fn tell_all_but(&mut self, speaker: u32, text: &str) {
         let message = message(text);
-        for (generation, person) in self.people.iter_mut() {
+        for generation in self.people.generations() {
             if generation != speaker {
-                match person.tell(&message, self.backlog, &self.poller) {
-                    Ok(sent) => self.totals.bytes += sent,
-                    Err(why) => self.leaving.push((generation, why)),
-                }
+                self.pass_on(generation, &message);
             }
         }
     }
 
     fn tell(&mut self, generation: u32, text: &str) {
-        let Some(person) = self.people.get_mut(generation) else { return };
-        match person.tell(&message(text), self.backlog, &self.poller) {
-            Ok(sent) => self.totals.bytes += sent,
-            Err(why) => self.leaving.push((generation, why)),
+        self.pass_on(generation, &message(text));
+    }
+
+    fn pass_on(&mut self, generation: u32, message: &Rc<[u8]>) {
+        if let Some(person) = self.people.get_mut(generation) {
+            let result = person.tell(message, self.backlog, &self.poller);
+            self.count_sent(generation, result);
         }
     }
 
     fn send_more(&mut self, generation: u32) {
-        let Some(person) = self.people.get_mut(generation) else { return };
-        match person.send(&self.poller) {
+        if let Some(person) = self.people.get_mut(generation) {
+            let result = person.send(&self.poller);
+            self.count_sent(generation, result);
+        }
+    }
+
+    fn count_sent(&mut self, generation: u32, result: Result<u64, Why>) {
+        match result {
             Ok(sent) => self.totals.bytes += sent,
             Err(why) => self.leaving.push((generation, why)),
         }
@@ -277,7 +284,8 @@ impl Chat {
     fn say_goodbye(&mut self) -> io::Result<()> {
         for generation in self.people.generations() {
             let Some(person) = self.people.get_mut(generation) else { continue };
-            if !mem::replace(&mut person.knows_of_end, true) {
+            if !person.knows_of_end {
+                person.knows_of_end = true;
                 self.tell(generation, "* the chat ends");
             }
             if self.people.get(generation).is_some_and(|person| person.unsent.is_empty()) {
@@ -354,11 +362,12 @@ impl Person {
 
     /// Sends what the socket has room for. Returns how many bytes that was.
     fn send(&mut self, poller: &OsPoller) -> Result<u64, Why> {
-        self.try_send(poller).map_err(|_| Why::Left)
+        let before = self.backlog;
+        self.try_send(poller).map_err(|_| Why::Left)?;
+        Ok((before - self.backlog) as u64)
     }
 
-    fn try_send(&mut self, poller: &OsPoller) -> io::Result<u64> {
-        let before = self.backlog;
+    fn try_send(&mut self, poller: &OsPoller) -> io::Result<()> {
         while let Some(message) = self.unsent.front() {
             let Some(sent) = if_ready(self.socket.write(&message[self.sent_of_first..]))? else { break };
             self.backlog -= sent;
@@ -373,7 +382,7 @@ impl Person {
             poller.modify(self.event, interest)?;
             self.interest = interest;
         }
-        Ok((before - self.backlog) as u64)
+        Ok(())
     }
 }
 

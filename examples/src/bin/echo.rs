@@ -4,10 +4,7 @@
 //! has half-closed, survives errors and a shortage of file descriptors, ignores stale events, and answers what has
 //! arrived before it stops.
 
-use std::fmt;
-use std::io::{self, Read, Write};
-use std::net::TcpStream;
-use std::os::fd::AsRawFd;
+use std::io;
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,23 +14,23 @@ use clap::builder::ArgPredicate;
 use examples::acceptor::Acceptor;
 use examples::clients::Clients;
 use examples::connections::Connections;
+use examples::echo::Connection;
 use examples::options;
 use examples::output::{Bytes, Output, exit_code};
 use examples::signals::Stop;
-use examples::sockets::if_ready;
-use pollio::{EventKind, EventObject, Interest, OsPoller, Poller};
+use pollio::{EventKind, EventObject, OsPoller, Poller};
 
 /// A TCP echo server on pollio
 #[derive(Parser)]
 #[command(name = "echo")]
 struct Options {
-    /// Where to listen. Port 0 takes a free one
+    /// Where to listen, as HOST:PORT. Port 0 takes a free port
     #[arg(value_parser = options::address, default_value = "127.0.0.1:7000")]
     #[arg(default_value_if("demo", ArgPredicate::IsPresent, "127.0.0.1:0"))]
     address: String,
     /// Also run clients for SECONDS (3 if not given), and verify the echoed bytes
     #[arg(long, value_name = "SECONDS", value_parser = options::seconds)]
-    #[arg(num_args = 0..=1, default_missing_value = "3")]
+    #[arg(num_args = 0..=1, default_missing_value = "3", allow_negative_numbers = true)]
     demo: Option<Duration>,
 }
 
@@ -56,9 +53,10 @@ fn run(options: &Options) -> anyhow::Result<()> {
     let mut output = Output::start()?;
     output.line(format_args!("echo on {address}"));
     let Some(time) = options.demo else {
-        output.line(format_args!("talk to it:  nc {} {}      stop it: Ctrl-C", address.ip(), address.port()));
+        output.line(format_args!("try: nc {} {}", address.ip(), address.port()));
+        output.line("Ctrl-C stops it");
         server.serve(&mut output, String::new)?;
-        output.line(&server.totals);
+        output.line(server.summary());
         return Ok(());
     };
     let clients = Clients::new(CLIENTS);
@@ -74,7 +72,7 @@ fn run(options: &Options) -> anyhow::Result<()> {
         stop.request(); // the clients end too, even if it was an error
         result
     })?;
-    output.line(&server.totals);
+    output.line(server.summary());
     output.line(clients.summary());
     clients.check()
 }
@@ -94,7 +92,6 @@ struct Server {
 struct Totals {
     connections: u64,
     resets: u64,
-    shortages: u64,
     bytes: u64,
 }
 
@@ -179,16 +176,13 @@ impl Server {
         while let Some((socket, _)) = self.acceptor.accept(&self.poller)? {
             let generation = self.connections.next_generation();
             let connection = Connection::new(socket, generation);
-            if self.poller.add_with(connection.event, connection.interest).is_err() {
-                // The poller has no room for it, so the connection is closed.
-                drop(connection);
-                self.acceptor.pause(&self.poller)?;
-            } else {
-                self.connections.insert(generation, connection);
-                self.totals.connections += 1;
+            if self.poller.add(connection.event()).is_err() {
+                drop(connection); // the poller has no room for it
+                return self.acceptor.pause(&self.poller);
             }
+            self.connections.insert(generation, connection);
+            self.totals.connections += 1;
         }
-        self.totals.shortages = self.acceptor.shortages();
         Ok(())
     }
 
@@ -203,82 +197,27 @@ impl Server {
                 return self.close(generation);
             }
         }
-        let is_over = connection.is_ended || (self.is_stopping && connection.is_waiting);
-        if is_over && connection.unsent.is_empty() {
+        if connection.is_over(self.is_stopping) {
             return self.close(generation);
         }
-        // Never both: a peer that does not read is not read from, so it cannot make the server store more and more.
-        let interest = if connection.unsent.is_empty() { Interest::READ } else { Interest::WRITE };
-        if interest != connection.interest {
-            connection.interest = interest;
-            if self.poller.modify(connection.event, interest).is_err() {
-                return self.close(generation); // no memory for it (macOS)
-            }
+        if connection.watch(&self.poller).is_err() {
+            return self.close(generation); // the poller has no memory for it (macOS)
         }
         Ok(())
     }
 
     fn close(&mut self, generation: u32) -> io::Result<()> {
         let Some(connection) = self.connections.remove(generation) else { return Ok(()) };
-        self.poller.delete(connection.event.fd)?; // before the descriptor is closed
+        self.poller.delete(connection.event().fd)?; // before the descriptor is closed
         drop(connection);
         self.acceptor.watch(&self.poller) // because a descriptor is free now
     }
-}
 
-struct Connection {
-    socket: TcpStream,
-    event: EventObject,
-    interest: Interest,
-    /// What the socket had no room for.
-    unsent: Vec<u8>,
-    /// The peer has sent the end of the stream.
-    is_ended: bool,
-    /// The last read found nothing.
-    is_waiting: bool,
-}
-
-impl Connection {
-    fn new(socket: TcpStream, generation: u32) -> Self {
-        Connection {
-            event: EventObject::client(socket.as_raw_fd()).with_generation(generation),
-            socket,
-            interest: Interest::READ,
-            unsent: Vec::new(),
-            is_ended: false,
-            is_waiting: false,
-        }
-    }
-
-    /// Sends what was left, then reads once and sends that. Returns how much it read.
-    fn echo(&mut self, buffer: &mut [u8]) -> io::Result<u64> {
-        if !self.unsent.is_empty() {
-            let sent = if_ready(self.socket.write(&self.unsent))?.unwrap_or(0);
-            self.unsent.drain(..sent);
-        }
-        if !self.unsent.is_empty() || self.is_ended {
-            return Ok(0);
-        }
-        let Some(read) = if_ready(self.socket.read(buffer))? else {
-            self.is_waiting = true;
-            return Ok(0);
-        };
-        self.is_waiting = false;
-        self.is_ended = read == 0;
-        let received = buffer.get(..read).unwrap_or_default();
-        let sent = if_ready(self.socket.write(received))?.unwrap_or(0);
-        self.unsent.extend_from_slice(received.get(sent..).unwrap_or_default());
-        Ok(read as u64)
-    }
-}
-
-impl fmt::Display for Totals {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Totals { connections, resets, shortages, bytes } = self;
-        let bytes = Bytes(*bytes);
-        write!(
-            f,
-            "served {connections} connections ({resets} reset, {shortages} times out of fds), {bytes} echoed"
+    fn summary(&self) -> String {
+        let Totals { connections, resets, bytes } = self.totals;
+        let (shortages, bytes) = (self.acceptor.shortages(), Bytes(bytes));
+        format!(
+            "served {connections} connections ({resets} reset, {shortages} times out of descriptors), {bytes} echoed"
         )
     }
 }

@@ -18,7 +18,7 @@ use examples::acceptor::Acceptor;
 use examples::connections::Connections;
 use examples::http::{Answer, Conversation, Limits, Request, Status};
 use examples::options;
-use examples::output::{Bytes, Output, exit_code, per_second};
+use examples::output::{Bytes, Output, Rate, exit_code};
 use examples::signals::Stop;
 use examples::sockets::{if_ready, is_shortage, reset_on_close};
 use pollio::{EventKind, EventObject, Interest, OsPoller, Poller};
@@ -168,7 +168,7 @@ impl Server {
                 totals: Totals::default(),
             },
             output: Output::start()?,
-            rate: Rate { count: 0, since: Instant::now() },
+            rate: Rate::start(),
         })
     }
 
@@ -220,16 +220,7 @@ impl Server {
     fn accept(&mut self) -> io::Result<()> {
         while self.connections.len() < self.service.options.connections {
             let Some((socket, _)) = self.acceptor.accept(&self.poller)? else {
-                if self.acceptor.due_in().is_some() {
-                    return self.make_room();
-                }
-                if self.acceptor.is_drained() {
-                    self.service.is_crowded = false;
-                    if self.service.is_stopping {
-                        self.acceptor.close(&self.poller)?;
-                    }
-                }
-                return Ok(());
+                return self.after_accepting();
             };
             self.service.totals.connections += 1;
             let connection = Connection::new(socket, self.connections.next_generation(), &self.service);
@@ -249,6 +240,21 @@ impl Server {
         self.make_room()
     }
 
+    /// Does what follows when the acceptor has no further connection for now.
+    fn after_accepting(&mut self) -> io::Result<()> {
+        let is_pausing = self.acceptor.due_in().is_some();
+        if is_pausing {
+            return self.make_room();
+        }
+        if self.acceptor.is_drained() {
+            self.service.is_crowded = false;
+            if self.service.is_stopping {
+                self.acceptor.close(&self.poller)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Closes the connections that have had their answers, because other clients wait.
     fn make_room(&mut self) -> io::Result<()> {
         self.service.is_crowded = true;
@@ -264,28 +270,21 @@ impl Server {
     fn attend(&mut self, generation: u32, buffer: &mut [u8]) -> io::Result<()> {
         let Some(connection) = self.connections.get_mut(generation) else { return Ok(()) };
         let deadline = connection.deadline;
-        let result = connection.attend(buffer, &mut self.service).and_then(|is_open| {
-            // Never both: a client that does not read its answers is not read from.
-            let is_sent = connection.conversation.unsent().is_empty();
-            let interest = if is_sent { Interest::READ } else { Interest::WRITE };
-            if is_open && interest != connection.interest {
-                connection.interest = interest;
-                self.poller.modify(connection.event(), interest)?;
-            }
-            Ok(is_open)
-        });
+        let Ok(is_open) = connection.attend(buffer, &mut self.service) else {
+            self.service.totals.resets += 1;
+            return self.close(generation);
+        };
+        let makes_room = self.service.is_crowded && connection.has_had_its_answers();
+        if !is_open || makes_room {
+            return self.close(generation);
+        }
+        if connection.watch(&self.poller).is_err() {
+            return self.close(generation); // the poller has no memory for it (macOS)
+        }
         if connection.deadline < deadline {
             self.deadlines.push(connection.deadline, generation);
         }
-        let makes_room = self.service.is_crowded && connection.has_had_its_answers();
-        match result {
-            Ok(true) if !makes_room => Ok(()),
-            Ok(_) => self.close(generation),
-            Err(_) => {
-                self.service.totals.resets += 1;
-                self.close(generation)
-            }
-        }
+        Ok(())
     }
 
     fn close(&mut self, generation: u32) -> io::Result<()> {
@@ -308,10 +307,7 @@ impl Server {
             if !connection.is_lingering && !self.service.is_stopping {
                 self.service.totals.timed_out += 1;
             }
-            let is_within_a_request = !connection.is_lingering
-                && !connection.is_idle()
-                && connection.conversation.unsent().is_empty();
-            if is_within_a_request {
+            if connection.is_within_a_request() {
                 connection.conversation.refuse(Status("408 Request Timeout"), &self.service.date.text);
                 connection.deadline = Instant::now() + LINGER;
                 self.deadlines.push(connection.deadline, generation);
@@ -384,9 +380,26 @@ impl Connection {
         EventObject::client(self.socket.as_raw_fd()).with_generation(self.generation)
     }
 
+    /// Watches the socket for what the connection needs next. It is never both, because a client that does not read its
+    /// answers is not read from.
+    fn watch(&mut self, poller: &OsPoller) -> io::Result<()> {
+        let is_sent = self.conversation.unsent().is_empty();
+        let interest = if is_sent { Interest::READ } else { Interest::WRITE };
+        if interest != self.interest {
+            poller.modify(self.event(), interest)?;
+            self.interest = interest;
+        }
+        Ok(())
+    }
+
     /// Returns whether nothing is to be received or sent until the client begins another request.
     fn is_idle(&self) -> bool {
         self.conversation.is_between_requests() && self.conversation.unsent().is_empty()
+    }
+
+    /// Returns whether the client has sent a part of a request and has had all answers before it.
+    fn is_within_a_request(&self) -> bool {
+        !self.is_lingering && !self.is_idle() && self.conversation.unsent().is_empty()
     }
 
     fn has_had_its_answers(&self) -> bool {
@@ -485,20 +498,6 @@ impl Date {
             self.second = second;
             self.text = httpdate::fmt_http_date(now);
         }
-    }
-}
-
-/// How many there were in a second, since the last time that it was asked.
-struct Rate {
-    count: u64,
-    since: Instant,
-}
-
-impl Rate {
-    fn next(&mut self, count: u64) -> u64 {
-        let rate = per_second(count - self.count, self.since.elapsed());
-        (self.count, self.since) = (count, Instant::now());
-        rate
     }
 }
 

@@ -30,7 +30,7 @@ use pollio::{EventObject, Interest, OsPoller, Poller, tags};
 #[derive(Parser)]
 #[command(name = "proxy")]
 struct Options {
-    /// Where to listen, for example 127.0.0.1:7002. Port 0 takes a free one
+    /// Where to listen, for example 127.0.0.1:7002. Port 0 takes a free port
     #[arg(value_parser = options::address)]
     listen: String,
     /// Where to carry each connection. All addresses of a name are tried, and then the next UPSTREAM
@@ -74,7 +74,8 @@ fn run(options: &Options) -> anyhow::Result<()> {
     let mut proxy = Proxy::new(options)?;
     let mut output = Output::start()?;
     output.line(format_args!("proxy on {}", proxy.acceptor.address()));
-    output.line(format_args!("talk through it to {}      stop it: Ctrl-C", options.upstream.join(", ")));
+    output.line(format_args!("carries connections to {}", options.upstream.join(", ")));
+    output.line("Ctrl-C stops it");
     proxy.serve(&mut output)?;
     output.line(&proxy.totals);
     Ok(())
@@ -194,8 +195,8 @@ impl Proxy {
         Ok(())
     }
 
-    fn wait_and_serve(&mut self, at_most: Duration) -> io::Result<()> {
-        let due = [Some(at_most), self.acceptor.due_in(), self.next_deadline_in()];
+    fn wait_and_serve(&mut self, timeout: Duration) -> io::Result<()> {
+        let due = [Some(timeout), self.acceptor.due_in(), self.next_deadline_in()];
         let mut events = mem::take(&mut self.events);
         self.poller.wait_into(&mut events, due.into_iter().flatten().min())?;
         for event in &events {
@@ -323,14 +324,18 @@ impl Proxy {
     fn break_off(&mut self, generation: u32) {
         if let Some(pair) = self.pairs.get(generation) {
             self.totals.broken_off += 1;
-            pair.sides().for_each(|side| reset_on_close(&side.socket));
+            for side in pair.sides() {
+                reset_on_close(&side.socket);
+            }
         }
         self.close(generation);
     }
 
     fn close(&mut self, generation: u32) {
         if let Some(pair) = self.pairs.remove(generation) {
-            pair.sides().for_each(|side| side.delete(&self.poller));
+            for side in pair.sides() {
+                side.delete(&self.poller);
+            }
             self.has_freed = true;
         }
     }
@@ -380,7 +385,7 @@ impl Connecting {
         Some(Deadline { generation, started: attempt.started })
     }
 
-    fn progress(&mut self, event: &EventObject<Role>) -> Next {
+    fn progress(&self, event: &EventObject<Role>) -> Next {
         if event.kind == Role::Downstream {
             let is_gone = event.is_error() || event.is_write_closed();
             return if is_gone { Next::BreakOff } else { Next::Wait };
@@ -563,7 +568,10 @@ impl Side {
         poller: &OsPoller<Role>,
     ) -> io::Result<Self> {
         let event = EventObject::new(socket.as_raw_fd(), role).with_generation(generation);
-        poller.add_with(event, interest).inspect_err(|_| reset_on_close(&socket))?;
+        if let Err(error) = poller.add_with(event, interest) {
+            reset_on_close(&socket); // here, because no pair owns it yet
+            return Err(error);
+        }
         notice_dead_peers(&socket);
         Ok(Side { socket, event, interest })
     }

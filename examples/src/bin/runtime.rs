@@ -15,14 +15,14 @@ use std::pin::{Pin, pin};
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Result;
 use bytes::Bytes;
 use clap::Parser;
 use examples::acceptor::check_room;
 use examples::options;
-use examples::output::{Output, exit_code, per_second};
+use examples::output::{Output, Rate, exit_code};
 use examples::runtime::net::{TcpListener as PollioListener, TcpStream as PollioStream};
 use examples::runtime::timers::HyperTimer;
 use examples::runtime::{Either, Latch, Runtime, race, spawn, yield_now};
@@ -283,13 +283,12 @@ impl<P: Platform> Server<P> {
     }
 
     async fn show_status(&self) {
-        let (mut requests, mut since) = (0, Instant::now());
+        let mut rate = Rate::start();
         loop {
             let due_in = self.output.borrow().due_in();
             sleep::<P>(due_in).await;
             self.output.borrow_mut().status(|| {
-                let rate = per_second(self.requests.get() - requests, since.elapsed());
-                (requests, since) = (self.requests.get(), Instant::now());
+                let rate = rate.next(self.requests.get());
                 format!("{} open, {rate} requests/s, {}", self.open.get(), self.totals())
             });
         }

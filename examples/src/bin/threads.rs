@@ -9,7 +9,7 @@
 //! - By registrar: the socket goes through the channel too, and the worker that accepted it registers it with the other
 //!   worker's poller. Its first event makes the other worker take it out.
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::process::ExitCode;
@@ -25,26 +25,28 @@ use clap::builder::ArgPredicate;
 use examples::acceptor::Acceptor;
 use examples::clients::Clients;
 use examples::connections::Connections;
+use examples::echo::Connection;
 use examples::options;
 use examples::output::{Bytes, Output, exit_code};
 use examples::signals::Stop;
-use examples::sockets::{Sharing, if_ready, listen, listen_on};
+use examples::sockets::{Sharing, listen, listen_on};
 use pollio::{EventKind, EventObject, Interest, OsPoller, OsRegistrar, OsWaker, Poller, Register, Wakeup};
 
 /// An echo server on several threads, with a poller each, on pollio
 #[derive(Parser)]
 #[command(name = "threads")]
 struct Options {
-    /// Where to listen. Port 0 takes a free one
+    /// Where to listen, as HOST:PORT. Port 0 takes a free port
     #[arg(value_parser = options::address, default_value = "127.0.0.1:7004")]
     #[arg(default_value_if("demo", ArgPredicate::IsPresent, "127.0.0.1:0"))]
     address: String,
     /// How many threads serve
     #[arg(long, value_name = "NUMBER", value_parser = options::number(1..=255_usize), default_value = "4")]
+    #[arg(allow_negative_numbers = true)]
     workers: usize,
     /// Also run clients for SECONDS (2 if not given), and verify the echoed bytes
     #[arg(long, value_name = "SECONDS", value_parser = options::seconds)]
-    #[arg(num_args = 0..=1, default_missing_value = "2")]
+    #[arg(num_args = 0..=1, default_missing_value = "2", allow_negative_numbers = true)]
     demo: Option<Duration>,
 }
 
@@ -65,51 +67,20 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<()> {
-    // A worker's poller is made here, because the others need its waker and its registrar.
-    let pollers = (0..options.workers).map(|_| OsPoller::new()).collect::<io::Result<Vec<_>>>()?;
-    let mut colleagues = Vec::new();
-    let mut receivers = Vec::new();
-    for poller in &pollers {
-        let (sockets, receiver) = channel();
-        let (waker, registrar) = (poller.waker()?, poller.registrar());
-        colleagues.push(Colleague { sockets, waker, registrar, connections: AtomicIsize::new(0) });
-        receivers.push(receiver);
-    }
-    let team = Team(Arc::new(Shared {
-        colleagues,
-        listeners: AtomicUsize::new(options.workers),
-        accepted: AtomicUsize::new(0),
-    }));
+    let (team, desks) = Team::new(options.workers)?;
     let stop = Stop::on_signals(team.clone())?;
     let (listeners, address) = listen_together(options)?;
-
     let mut workers = Vec::new();
-    for (number, (poller, (listener, handed_over))) in
-        pollers.into_iter().zip(listeners.into_iter().zip(receivers)).enumerate()
-    {
-        let mut worker = Worker {
-            number,
-            poller,
-            acceptor: Acceptor::new(listener, EventKind::Server)?,
-            handed_over,
-            team: team.clone(),
-            stop: stop.clone(),
-            connections: Connections::default(),
-            buffer: vec![0; BUFFER],
-            served: Served::default(),
-        };
+    for (number, (desk, listener)) in desks.into_iter().zip(listeners).enumerate() {
+        let mut worker = Worker::new(number, desk, listener, &team, &stop)?;
         let name = format!("worker {number}");
         workers.push(thread::Builder::new().name(name).spawn(move || worker.run())?);
     }
 
     let mut output = Output::start()?;
     output.line(format_args!("threads on {address}"));
-    output.line(format_args!(
-        "talk to {} workers:  nc {} {}      stop it: Ctrl-C",
-        options.workers,
-        address.ip(),
-        address.port()
-    ));
+    output.line(format_args!("try: nc {} {}", address.ip(), address.port()));
+    output.line("Ctrl-C stops it");
     let Some(time) = options.demo else {
         return supervise(workers, &team, &stop, &mut output).map(drop);
     };
@@ -164,6 +135,18 @@ fn supervise(
             GRACE.as_secs()
         ));
     }
+    let total = join(workers, output)?;
+    output.line(format_args!(
+        "{} connections, {} of them handed over, echoed {}",
+        total.accepted,
+        total.by_waker + total.by_registrar,
+        Bytes(total.bytes)
+    ));
+    Ok(total.bytes)
+}
+
+/// Waits for the workers and prints what each of them did. Returns what they did together.
+fn join(workers: Vec<JoinHandle<io::Result<Served>>>, output: &Output) -> Result<Served> {
     let mut total = Served::default();
     for (number, worker) in workers.into_iter().enumerate() {
         let served = worker.join().map_err(|_| anyhow!("worker {number} panicked"))??;
@@ -178,13 +161,7 @@ fn supervise(
         total.by_registrar += by_registrar;
         total.bytes += bytes;
     }
-    output.line(format_args!(
-        "{} connections, {} of them handed over, echoed {}",
-        total.accepted,
-        total.by_waker + total.by_registrar,
-        Bytes(total.bytes)
-    ));
-    Ok(total.bytes)
+    Ok(total)
 }
 
 /// What the workers know of each other.
@@ -215,7 +192,30 @@ enum HandedOver {
 /// The generation of a socket that is still in the channel. No connection has it.
 const IN_TRANSIT: u32 = 0;
 
+/// What one worker has that the others reach only through its [`Colleague`].
+struct Desk {
+    poller: OsPoller,
+    handed_over: Receiver<HandedOver>,
+}
+
 impl Team {
+    /// Returns a team, and a desk for each of its workers. The pollers are made here, and not by the workers' threads,
+    /// because every worker needs the others' wakers and registrars.
+    fn new(workers: usize) -> io::Result<(Self, Vec<Desk>)> {
+        let mut colleagues = Vec::new();
+        let mut desks = Vec::new();
+        for _ in 0..workers {
+            let poller = OsPoller::new()?;
+            let (sockets, handed_over) = channel();
+            let (waker, registrar) = (poller.waker()?, poller.registrar());
+            colleagues.push(Colleague { sockets, waker, registrar, connections: AtomicIsize::new(0) });
+            desks.push(Desk { poller, handed_over });
+        }
+        let listeners = AtomicUsize::new(workers);
+        let team = Team(Arc::new(Shared { colleagues, listeners, accepted: AtomicUsize::new(0) }));
+        Ok((team, desks))
+    }
+
     fn status(&self) -> String {
         let accepted = self.0.accepted.load(Ordering::Relaxed);
         let mut status = format!("{accepted} connections accepted, open ones by worker:");
@@ -225,7 +225,7 @@ impl Team {
         status
     }
 
-    /// Counts connections of a worker that come or go.
+    /// Counts connections of a worker, which come (1) or go (-1).
     fn count(&self, number: usize, change: isize) {
         if let Some(colleague) = self.0.colleagues.get(number) {
             colleague.connections.fetch_add(change, Ordering::Relaxed);
@@ -270,6 +270,20 @@ struct Served {
 }
 
 impl Worker {
+    fn new(number: usize, desk: Desk, listener: TcpListener, team: &Team, stop: &Stop) -> io::Result<Self> {
+        Ok(Worker {
+            number,
+            poller: desk.poller,
+            acceptor: Acceptor::new(listener, EventKind::Server)?,
+            handed_over: desk.handed_over,
+            team: team.clone(),
+            stop: stop.clone(),
+            connections: Connections::default(),
+            buffer: vec![0; BUFFER],
+            served: Served::default(),
+        })
+    }
+
     fn run(&mut self) -> io::Result<Served> {
         self.acceptor.watch(&self.poller)?;
         while !self.stop.is_requested() {
@@ -323,20 +337,21 @@ impl Worker {
     fn take_over(&mut self) -> io::Result<()> {
         while let Ok(handed_over) = self.handed_over.try_recv() {
             let generation = self.connections.next_generation();
-            match handed_over {
+            let (connection, registered) = match handed_over {
                 HandedOver::ByWaker(socket) => {
                     self.served.by_waker += 1;
                     let connection = Connection::new(socket, generation);
-                    let registered = self.poller.add(connection.event);
-                    self.keep(connection, registered)?;
+                    let registered = self.poller.add(connection.event());
+                    (connection, registered)
                 }
                 HandedOver::ByRegistrar(socket) => {
                     self.served.by_registrar += 1;
                     let connection = Connection::new(socket, generation);
-                    let registered = self.poller.modify(connection.event, Interest::READ);
-                    self.keep(connection, registered)?;
+                    let registered = self.poller.modify(connection.event(), Interest::READ);
+                    (connection, registered)
                 }
-            }
+            };
+            self.keep(connection, registered)?;
         }
         Ok(())
     }
@@ -350,7 +365,7 @@ impl Worker {
             if number == self.number {
                 self.team.count(number, 1);
                 let connection = Connection::new(socket, self.connections.next_generation());
-                let registered = self.poller.add(connection.event);
+                let registered = self.poller.add(connection.event());
                 self.keep(connection, registered)?;
             } else {
                 self.hand_over(socket, number)?;
@@ -386,7 +401,7 @@ impl Worker {
             self.team.count(self.number, -1);
             return self.acceptor.pause(&self.poller);
         }
-        self.connections.insert(connection.event.generation(), connection);
+        self.connections.insert(connection.event().generation(), connection);
         Ok(())
     }
 
@@ -398,73 +413,20 @@ impl Worker {
             Ok(read) => self.served.bytes += read,
             Err(_) => return self.close(generation),
         }
-        let is_over = connection.is_ended || (self.stop.is_requested() && connection.is_waiting);
-        if is_over && connection.unsent.is_empty() {
+        if connection.is_over(self.stop.is_requested()) {
             return self.close(generation);
         }
-        let interest = if connection.unsent.is_empty() { Interest::READ } else { Interest::WRITE };
-        if interest != connection.interest {
-            connection.interest = interest;
-            if self.poller.modify(connection.event, interest).is_err() {
-                return self.close(generation); // no memory for it (macOS)
-            }
+        if connection.watch(&self.poller).is_err() {
+            return self.close(generation); // the poller has no memory for it (macOS)
         }
         Ok(())
     }
 
     fn close(&mut self, generation: u32) -> io::Result<()> {
         let Some(connection) = self.connections.remove(generation) else { return Ok(()) };
-        self.poller.delete(connection.event.fd)?; // before the descriptor is closed
+        self.poller.delete(connection.event().fd)?; // before the descriptor is closed
         drop(connection);
         self.team.count(self.number, -1);
         self.acceptor.watch(&self.poller) // because a descriptor is free now
-    }
-}
-
-struct Connection {
-    socket: TcpStream,
-    event: EventObject,
-    interest: Interest,
-    /// What the socket had no room for.
-    unsent: Vec<u8>,
-    /// The peer has sent the end of the stream.
-    is_ended: bool,
-    /// The last read found nothing.
-    is_waiting: bool,
-}
-
-impl Connection {
-    fn new(socket: TcpStream, generation: u32) -> Self {
-        Connection {
-            event: EventObject::client(socket.as_raw_fd()).with_generation(generation),
-            socket,
-            interest: Interest::READ,
-            unsent: Vec::new(),
-            is_ended: false,
-            is_waiting: false,
-        }
-    }
-
-    /// Reads once, if everything that came before is sent, and sends. Returns how much it read.
-    fn echo(&mut self, buffer: &mut [u8]) -> io::Result<u64> {
-        self.send()?;
-        if !self.unsent.is_empty() || self.is_ended {
-            return Ok(0);
-        }
-        let read = if_ready(self.socket.read(buffer))?;
-        self.is_waiting = read.is_none();
-        self.is_ended = read == Some(0);
-        let received = buffer.get(..read.unwrap_or(0)).unwrap_or_default();
-        self.unsent.extend_from_slice(received);
-        self.send()?;
-        Ok(received.len() as u64)
-    }
-
-    fn send(&mut self) -> io::Result<()> {
-        if !self.unsent.is_empty() {
-            let sent = if_ready(self.socket.write(&self.unsent))?.unwrap_or(0);
-            self.unsent.drain(..sent);
-        }
-        Ok(())
     }
 }

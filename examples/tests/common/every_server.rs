@@ -1,7 +1,7 @@
 //! What every server has to bear: one test for each kind of fault, for all programs.
 
 use std::fs::OpenOptions;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -9,10 +9,9 @@ use std::time::{Duration, Instant};
 
 use rustix::io::ioctl_fionbio;
 use rustix::process::{Pid, Signal, kill_process};
-use socket2::SockRef;
 
 use super::terminal::{Terminal, status_lines};
-use super::{LONG, Server, need, patient};
+use super::{LONG, Server, need, patient, reads, reset};
 
 /// A server program, as these tests see it.
 pub struct Program {
@@ -60,6 +59,16 @@ macro_rules! every_server {
 pub(crate) use every_server;
 
 impl Program {
+    /// Returns a program that sends back what it is sent.
+    pub const fn echoing(path: &'static str, arguments: fn() -> Vec<String>) -> Self {
+        Program {
+            path,
+            arguments,
+            ask: |mut socket| socket.write_all(b"hello").unwrap(),
+            is_answered: |socket| reads(socket, b"hello"),
+        }
+    }
+
     /// Returns a command that starts it on a port, where 0 is a free one.
     fn command(&self, port: u16) -> Command {
         let mut command = Command::new(self.path);
@@ -286,7 +295,7 @@ pub fn connections_that_are_reset_before_they_are_accepted_end_alone(program: &P
         for _ in 0..60 {
             let socket = server.connect();
             (program.ask)(&socket);
-            let _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
+            reset(socket);
         }
         let last = server.connect();
         (program.ask)(&last);

@@ -5,7 +5,7 @@
 pub mod every_server;
 pub mod terminal;
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 #[cfg(target_os = "linux")]
 use rustix::process::{Resource, Rlimit, prlimit};
+use socket2::SockRef;
 
 /// How long anything may take on a machine that has other things to do. Only a failure takes so long.
 pub const LONG: Duration = Duration::from_secs(60);
@@ -165,6 +166,25 @@ pub fn patient(socket: &TcpStream) {
     let _ = socket.set_read_timeout(Some(LONG));
 }
 
+/// Closes a socket with a reset.
+pub fn reset(socket: TcpStream) {
+    // It fails on macOS if the peer has reset the connection already.
+    let _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
+}
+
+/// Sends a message to a server that sends it back, and checks the echo.
+pub fn is_echoed(mut socket: &TcpStream, message: &[u8]) {
+    socket.write_all(message).unwrap();
+    reads(socket, message);
+}
+
+/// Checks what comes next.
+pub fn reads(mut socket: &TcpStream, expected: &[u8]) {
+    let mut came = vec![0; expected.len()];
+    socket.read_exact(&mut came).unwrap();
+    assert!(came == expected, "{} bytes differ from what was expected", came.len());
+}
+
 pub fn run(program: &str, arguments: &[&str]) -> Output {
     Command::new(program).args(arguments).output().unwrap()
 }
@@ -175,8 +195,8 @@ pub fn need(program: &str) {
     assert!(is_there, "{program} is not installed, and this test needs it");
 }
 
-/// Bad arguments and a taken port are errors that name what is wrong, and --help helps.
-pub fn says_what_is_wrong(program: &str) {
+/// Bad arguments and a taken port are errors that name what is wrong. --help names the default address.
+pub fn says_what_is_wrong(program: &str, address: &str) {
     let server = Server::start(program, &[]);
     for (argument, said) in [
         ("nonsense", "nonsense"),
@@ -191,5 +211,6 @@ pub fn says_what_is_wrong(program: &str) {
         assert!(text.contains(said), "{text}");
     }
     let help = run(program, &["--help"]);
-    assert!(help.status.success() && String::from_utf8(help.stdout).unwrap().contains("Usage:"));
+    let text = String::from_utf8(help.stdout).unwrap();
+    assert!(help.status.success() && text.contains("Usage:") && text.contains(address), "{text}");
 }

@@ -41,7 +41,7 @@ pub(crate) struct PipeId(i32);
 /// Which events of a file are edges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Watch {
-    /// Whatever makes one of its sides more ready.
+    /// Everything that makes one of its sides more ready.
     Sides,
     /// The departure of the last descriptor of a pipe's other end.
     OtherEnd,

@@ -38,7 +38,7 @@ fn count_signals(restart: bool) {
     unsafe { sigaction(Signal::SIGUSR1, &action) }.unwrap();
 }
 
-/// Calls `run` on this thread. Meanwhile another thread sends `signal` to it all the time, with pauses.
+/// Calls `run` on this thread, while another thread sends `signal` to it again and again, with pauses.
 fn with_signals<T>(signal: Signal, pause: Duration, run: impl FnOnce() -> T) -> T {
     /// Stops the signals, even if `run` panics.
     struct End<'a>(&'a AtomicBool);
