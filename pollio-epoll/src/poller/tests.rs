@@ -58,6 +58,21 @@ fn without_epoll_pwait2_a_fraction_of_a_millisecond_is_rounded_up() {
     check_timeouts_of_several_calls(&mut poller);
 }
 
+/// A call that returned earlier would be repeated, so `wait` would return the same and keep the processor busy.
+#[test]
+fn a_call_without_a_timeout_blocks_until_an_fd_is_ready() {
+    let (here, there) = UnixStream::pair().unwrap();
+    let mut poller = EpollPoller::new().unwrap();
+    poller.add(EventObject::client(here.as_raw_fd())).unwrap();
+    let closer = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(50));
+        drop(there);
+    });
+    poller.wait_once(None, false).unwrap();
+    assert_eq!(poller.events.ready().len(), 1);
+    closer.join().unwrap();
+}
+
 #[test]
 fn debug_output_contains_the_epoll_fd_and_the_waker() {
     let poller = EpollPoller::new().unwrap();
