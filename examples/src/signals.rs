@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use nix::sys::signal::{SigSet, Signal};
 use pollio::Wakeup;
 use signal_hook::consts::TERM_SIGNALS;
 use signal_hook::flag;
@@ -22,13 +23,18 @@ impl Stop {
     /// signal alone does not end a poller's wait. The second one ends the program at once, inside the handler, even
     /// if the program is busy.
     ///
-    /// Call this before the program prints anything, because whoever reads its first line may send a signal.
+    /// Call this before the program starts a thread, and before it prints anything: whoever reads its first line may
+    /// send a signal.
     ///
     /// # Errors
     ///
-    /// Those of sigaction(2), of pipe(2), and of starting a thread.
+    /// Those of sigaction(2), of pipe(2), of pthread_sigmask(3), and of starting a thread.
     pub fn on_signals(waker: impl Wakeup + Send + 'static) -> io::Result<Self> {
         let stop = Stop::default();
+        // Only the thread below takes these signals, so their handlers never run at the same time. Threads that start
+        // later inherit the mask.
+        let mask: SigSet = TERM_SIGNALS.iter().filter_map(|signal| Signal::try_from(*signal).ok()).collect();
+        mask.thread_block()?;
         // This comes first: from here on the thread below learns of every signal, even of one that arrives before the
         // handlers that follow are in place.
         let mut signals = Signals::new(TERM_SIGNALS)?;
@@ -41,6 +47,7 @@ impl Stop {
         }
         let this = stop.clone();
         thread::Builder::new().name("signals".to_owned()).spawn(move || {
+            let _ = mask.thread_unblock(); // fails only for a wrong argument
             for _ in &mut signals {
                 this.request();
                 let _ = waker.wake(); // if it fails, the program sees the flag after its next event
