@@ -21,7 +21,7 @@ fn check_timeouts_of_several_calls(poller: &mut EpollPoller) {
 }
 
 #[test]
-fn a_timeout_that_is_too_long_for_one_call_takes_several() {
+fn a_timeout_that_is_too_long_for_one_call_takes_several_calls_of_epoll_pwait2() {
     let mut poller = EpollPoller::new().unwrap();
     check_timeouts_of_several_calls(&mut poller);
     assert!(poller.has_pwait2);

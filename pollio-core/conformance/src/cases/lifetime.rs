@@ -321,18 +321,22 @@ fn send_copy(over: &UnixStream, fd: impl AsFd) {
 pub fn a_blocked_read_keeps_a_closed_fd_registered_on_epoll_only<B: Backend>() {
     isolated(|| {
         use std::io::Read;
+        use std::mem::ManuallyDrop;
+        use std::sync::Arc;
 
         let mut poller = poller::<B, EventKind>();
         let (here, mut there) = UnixStream::pair().unwrap();
         // Never dropped, because its number is closed below.
-        let here: &'static UnixStream = Box::leak(Box::new(here));
+        let here = Arc::new(ManuallyDrop::new(here));
         let client = EventObject::client(here.as_raw_fd());
         poller.add_with(client, Interest::WRITE).unwrap();
         assert_eq!(only_event(&mut poller), client);
         let (sender, receiver) = std::sync::mpsc::channel();
+        let reading = Arc::clone(&here);
         let reader = thread::spawn(move || {
+            let mut stream: &UnixStream = &reading;
             sender.send(nix::unistd::gettid()).unwrap();
-            { here }.read(&mut [0]).unwrap()
+            stream.read(&mut [0]).unwrap()
         });
         let thread = receiver.recv().unwrap();
         while !is_asleep(thread) {
