@@ -3,7 +3,7 @@
 mod common;
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
 use common::every_server::{Program, every_server, faulty};
@@ -80,7 +80,7 @@ fn resets_and_thousands_of_connects_leave_it_serving() {
 fn out_of_fds_it_does_not_spin_and_serves_when_one_is_free() {
     let server = Server::start(ECHO, &[]);
     server.limit_fds(24);
-    let mut sockets: Vec<TcpStream> = (0..40).map(|_| server.connect()).collect();
+    let mut sockets: Vec<_> = (0..40).map(|_| server.connect()).collect();
     assert_echoed(&sockets[0], b"the first");
     server.assert_at_rest();
     let last = sockets.pop().unwrap();
