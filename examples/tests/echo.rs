@@ -137,26 +137,26 @@ fn a_stop_names_the_connections_that_it_waits_for_and_a_second_signal_ends_it() 
     for is_patient in [true, false] {
         let mut server = Server::start(ECHO, &[]);
         let slow = server.connect();
-        std::thread::scope(|scope| {
-            // More than the sockets hold, so that the echo waits in the server.
-            let sending = scope.spawn(|| {
-                let _ = (&slow).write_all(&vec![1; 30_000_000]);
-            });
-            server.assert_at_rest();
-            assert!(!sending.is_finished());
-            server.signal();
-            let line = server.line_with("stopping");
-            assert!(line.contains("1 connections") && line.contains("Ctrl-C"), "{line}");
-            if !is_patient {
-                server.signal();
-            }
-            let _ = slow.shutdown(Shutdown::Both);
+        let mut sender = slow.try_clone().unwrap();
+        // More than the sockets hold, so that the echo waits in the server.
+        let sending = std::thread::spawn(move || {
+            let _ = sender.write_all(&vec![1; 30_000_000]);
         });
-        drop(slow);
+        server.assert_at_rest();
+        assert!(!sending.is_finished());
+        server.signal();
+        let line = server.line_with("stopping");
+        assert!(line.contains("1 connections") && line.contains("Ctrl-C"), "{line}");
         if is_patient {
+            let _ = slow.shutdown(Shutdown::Both);
+            sending.join().unwrap();
+            drop(slow);
             assert!(server.last_line().starts_with("served 1 connections"));
         } else {
+            // The connection stays open until the server has ended. Otherwise the stop could be complete first.
+            server.signal();
             assert_eq!(server.status().code(), Some(130));
+            sending.join().unwrap();
         }
     }
 }
