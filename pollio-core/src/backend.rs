@@ -1,5 +1,5 @@
 //! Building blocks for the backends of this workspace: the capacity check, the waker's user data and coalescing flag,
-//! and the deadline of a wait. This module is hidden from the documentation and exempt from semver.
+//! and the timeout and deadline of a wait. This module is hidden from the documentation and exempt from semver.
 
 use std::time::{Duration, Instant};
 use std::{fmt, io};
@@ -35,6 +35,13 @@ impl fmt::Display for CapacityError {
 }
 
 impl std::error::Error for CapacityError {}
+
+/// Returns the timeout that `wait` was given in milliseconds. A negative number is none.
+#[inline]
+#[must_use]
+pub fn timeout_from_millis(timeout_ms: i32) -> Option<Duration> {
+    u64::try_from(timeout_ms).ok().map(Duration::from_millis)
+}
 
 /// The outcome of one system call that waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

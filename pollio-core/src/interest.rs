@@ -90,7 +90,7 @@ impl Interest {
             readiness = readiness.union(Readiness::WRITABLE).union(Readiness::WRITE_CLOSED);
         }
         if self.is_priority() {
-            readiness = readiness.union(Readiness::PRIORITY);
+            readiness = readiness.union(Readiness::PRIORITY).union(Readiness::READ_CLOSED);
         }
         readiness
     }

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
+use crate::backend::timeout_from_millis;
 use crate::{EventKind, EventObject, Interest, Tag};
 
 /// The largest number of events that one `wait` returns, and the default capacity of a poller.
@@ -318,9 +319,8 @@ pub trait Poller<K: Tag = EventKind> {
     #[doc(alias("poll", "epoll_wait", "kevent"))]
     #[inline]
     fn wait(&mut self, timeout_ms: i32) -> io::Result<Vec<EventObject<K>>> {
-        let timeout = u64::try_from(timeout_ms).ok().map(Duration::from_millis);
         let mut events = Vec::new();
-        self.wait_into(&mut events, timeout)?;
+        self.wait_into(&mut events, timeout_from_millis(timeout_ms))?;
         Ok(events)
     }
 

@@ -42,7 +42,10 @@ fn the_readiness_of_an_interest_has_the_bits_of_its_directions_and_errors() {
     assert_eq!(Interest::WRITE.edge().readiness(), write);
     assert_eq!((Interest::READ | Interest::WRITE).oneshot().readiness(), read | write);
     #[cfg(target_os = "linux")]
-    assert_eq!(Interest::PRIORITY.readiness(), Readiness::PRIORITY | Readiness::ERROR);
+    assert_eq!(
+        Interest::PRIORITY.readiness(),
+        Readiness::PRIORITY | Readiness::READ_CLOSED | Readiness::ERROR
+    );
 }
 
 #[test]

@@ -5,7 +5,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 use std::{fmt, io};
 
-use pollio_core::backend::{Outcome, WAKER_USER_DATA, check_capacity, wait_until_deadline};
+use pollio_core::backend::{
+    Outcome, WAKER_USER_DATA, check_capacity, timeout_from_millis, wait_until_deadline,
+};
 use pollio_core::{EventKind, EventObject, Interest, Poller, Register, Tag};
 
 use crate::{Registrar, Waker, events, sys};
@@ -82,10 +84,11 @@ impl<K: Tag> Poller<K> for EpollPoller<K> {
         self.registrar.delete(fd)
     }
 
-    // `inline(always)` here and below: without it, a wait without events takes 50 % more instructions.
+    // The default body would do the same, but takes more instructions. `inline(always)` here and below: without it, a wait
+    // without events takes 50 % more.
     #[inline(always)]
     fn wait(&mut self, timeout_ms: i32) -> io::Result<Vec<EventObject<K>>> {
-        self.block(u64::try_from(timeout_ms).ok().map(Duration::from_millis))?;
+        self.block(timeout_from_millis(timeout_ms))?;
         let mut events = Vec::with_capacity(self.events.ready().len());
         self.deliver(&mut events);
         Ok(events)

@@ -125,7 +125,8 @@ pub(crate) fn epoll_ctl(
 pub(crate) fn epoll_wait(epoll: &OwnedFd, events: &mut Events, timeout_ms: c_int) -> io::Result<()> {
     let (buffer, room) = (events.buffer.as_mut_ptr().cast(), events.room());
     // SAFETY: the kernel writes at most `room` events to `buffer`. The buffer is borrowed exclusively and has `room`
-    // elements of a `repr(transparent)` wrapper of `epoll_event`. At most 20,000, so `room` fits.
+    // elements of a `repr(transparent)` wrapper of `epoll_event`. The poller checks that there are at most 20,000, so `room`
+    // fits.
     let result = unsafe { libc::epoll_wait(epoll.as_raw_fd(), buffer, room, timeout_ms) };
     events.received(result)
 }

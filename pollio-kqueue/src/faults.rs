@@ -17,7 +17,10 @@ use pollio_kqueue_emulation::{control, kevent};
 use proptest::prelude::*;
 
 use crate::KqueuePoller;
-use crate::sys::{EV_DELETE, EV_EOF, EV_ERROR, EVFILT_READ, EVFILT_USER, EVFILT_WRITE, Event, kevent_change};
+use crate::sys::{
+    EV_ADD, EV_DELETE, EV_EOF, EV_ERROR, EVFILT_READ, EVFILT_USER, EVFILT_WRITE, Event, NOTE_TRIGGER,
+    kevent_change,
+};
 
 const READ: Interest = Interest::READ;
 const WRITE: Interest = Interest::WRITE;
@@ -680,6 +683,24 @@ fn a_filter_that_no_registration_watches_is_deleted_when_it_fires() {
             poller.add_with(event, interest).unwrap();
             assert_eq!(poller.wait(0).unwrap(), [event]);
         }
+    });
+}
+
+/// Otherwise such a filter would be ready in each call of a wait, which would never end.
+#[test]
+fn a_filter_that_other_code_added_is_deleted_when_it_fires() {
+    within_time_limit(|| {
+        let (mut poller, kqueue) = poller();
+        let (here, _there) = ready_pair();
+        let event = client(&here);
+        for (ident, filter, fflags) in [(7, EVFILT_USER, NOTE_TRIGGER), (event.fd as usize, EVFILT_READ, 0)] {
+            let foreign = Event::new(ident, filter, EV_ADD, fflags, event.encode());
+            kevent_change(&poller.registrar().queue.kqueue, &mut [foreign]).unwrap();
+            assert_eq!(calls(kqueue, || assert!(poller.wait(0).unwrap().is_empty())), 3, "filter {filter}");
+            assert_one_wait_call(kqueue, || assert!(poller.wait(0).unwrap().is_empty()));
+        }
+        poller.add(event).unwrap();
+        assert_eq!(poller.wait(0).unwrap(), [event]);
     });
 }
 

@@ -1,7 +1,5 @@
 //! [`KqueuePoller`]: waits for events and delivers them.
 
-use std::cell::Cell;
-use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 use std::{fmt, io};
@@ -18,13 +16,13 @@ use crate::{Registrar, Waker, sys};
 /// can watch its file descriptor.
 pub struct KqueuePoller<K = EventKind> {
     registrar: Registrar<K>,
+    /// Its pointers also keep the poller from being `Sync`.
     events: sys::Events,
     /// The longest timeout of one system call. Tests shorten it.
     longest_call: Duration,
     /// The events of the last call that belong to a registration. They are decoded after the record is unlocked,
     /// because decoding calls the caller's `Tag`.
     batch: Vec<Pending>,
-    not_sync: PhantomData<Cell<()>>,
 }
 
 /// Old versions of macOS return EINVAL for a longer timeout. New ones allow `i32::MAX` seconds.
@@ -63,7 +61,6 @@ impl<K: Tag> Poller<K> for KqueuePoller<K> {
             events: sys::Events::with_capacity(max_events),
             longest_call: LONGEST_CALL,
             batch: Vec::with_capacity(max_events),
-            not_sync: PhantomData,
         })
     }
 

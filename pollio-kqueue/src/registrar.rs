@@ -10,7 +10,6 @@ use pollio_core::backend::WakeFlag;
 use pollio_core::{EventKind, EventObject, Interest, Register, Tag};
 
 use crate::changes::Changes;
-use crate::events::FILTERS;
 use crate::record::Record;
 use crate::sys::{self, Event};
 
@@ -114,14 +113,13 @@ impl Queue {
     /// Deletes the filter of an event that no registration watches, if the kernel still has it. The caller holds the
     /// lock.
     ///
-    /// Usually the kernel no longer has it, because the event is older than a `delete`. XNU never refuses to undo a
-    /// change. If it did, the filter that is left could be ready in each call of a wait, and the wait would never end.
+    /// Usually the kernel no longer has it, because the event is older than a `delete`. A filter that is left could be
+    /// ready in each call of a wait, and the wait would never end. Other code may have added one through the poller's
+    /// file descriptor. XNU never refuses to undo a change of pollio's own.
     #[cold]
     pub(crate) fn delete_unrecorded(&self, event: Event) {
-        if FILTERS.contains(&event.filter()) {
-            let delete = Event::new(event.ident(), event.filter(), sys::EV_DELETE, 0, 0);
-            let _ = sys::kevent_change(&self.kqueue, &mut [delete]);
-        }
+        let delete = Event::new(event.ident(), event.filter(), sys::EV_DELETE, 0, 0);
+        let _ = sys::kevent_change(&self.kqueue, &mut [delete]);
     }
 }
 

@@ -101,10 +101,11 @@ pub(crate) fn kqueue() -> io::Result<OwnedFd> {
 /// receipt, so no event gets in among them (kevent_internal in kern_event.c).
 pub(crate) fn kevent_change(kqueue: &OwnedFd, changes: &mut [Event]) -> io::Result<()> {
     let (list, length) = (changes.as_mut_ptr().cast(), changes.len() as c_int);
-    // SAFETY: the kernel reads and writes at most `length` elements of `list`. The slice is borrowed exclusively, and
-    // its elements are a `repr(transparent)` wrapper of `kevent`, for which all values that the kernel writes are valid.
-    // One list may serve as both, because the kernel copies a change in before it copies the receipt out. Any number is
-    // allowed as an fd: the kernel looks the file up, and does not read, write or close it.
+    // SAFETY: the kernel reads and writes at most `length` elements of `list`. A registration takes at most four changes,
+    // so `length` fits. The slice is borrowed exclusively, and its elements are a `repr(transparent)` wrapper of
+    // `kevent`, for which all values that the kernel writes are valid. One list may serve as both, because the kernel
+    // copies a change in before it copies the receipt out. Any number is allowed as an fd: the kernel looks the file
+    // up, and does not read, write or close it.
     check(unsafe { os::kevent(kqueue.as_raw_fd(), list, length, list, length, ptr::null()) })?;
     match changes.iter().find_map(|receipt| receipt.error()) {
         Some(error) => Err(io::Error::from_raw_os_error(error)),
@@ -120,14 +121,14 @@ pub(crate) fn kevent_wait(
     timeout: Option<Duration>,
 ) -> io::Result<()> {
     let timespec = timeout.map(|timeout| timespec {
-        tv_sec: i32::try_from(timeout.as_secs()).unwrap_or(i32::MAX).into(),
+        tv_sec: timeout.as_secs() as i64, // at most `LONGEST_CALL`
         tv_nsec: timeout.subsec_nanos() as libc::c_long,
     });
     let timeout = timespec.as_ref().map_or(ptr::null(), ptr::from_ref);
     let (buffer, room) = (events.buffer.as_mut_ptr().cast(), events.buffer.len() as c_int);
     // SAFETY: the kernel reads no change. It writes at most `room` events to `buffer`, and returns how many. The buffer
-    // is borrowed exclusively and has `room` elements of a `repr(transparent)` wrapper of `kevent`. At most 20,000, so
-    // `room` fits. `timeout` is null or refers to `timespec`, which is alive and which the kernel only reads.
+    // is borrowed exclusively and has `room` elements of a `repr(transparent)` wrapper of `kevent`. The poller checks
+    // that there are at most 20,000, so `room` fits. `timeout` is null or refers to `timespec`, which is alive and which the kernel only reads.
     let result = unsafe { os::kevent(kqueue.as_raw_fd(), ptr::null(), 0, buffer, room, timeout) };
     events.ready = usize::try_from(result).unwrap_or(0);
     check(result).map(drop)

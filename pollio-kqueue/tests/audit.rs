@@ -3,5 +3,6 @@
 
 #[test]
 fn the_audit_sheet_is_up_to_date() {
-    pollio_conformance::audit::check(env!("CARGO_MANIFEST_DIR"), &["conformance.rs", "faults.rs"]);
+    let unpublished = ["conformance.rs", "events/tests.rs", "faults.rs", "poller/tests.rs"];
+    pollio_conformance::audit::check(env!("CARGO_MANIFEST_DIR"), &unpublished);
 }

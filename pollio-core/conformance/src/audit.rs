@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// Checks the audit sheet of the crate at `manifest_dir`. Panics if the sheet is out of date.
 ///
-/// `unpublished` names files under `src` that are not part of the published crate.
+/// `unpublished` names the files under `src` that the package leaves out, which are tests.
 pub fn check(manifest_dir: &str, unpublished: &[&str]) {
     let root = Path::new(manifest_dir);
     let readme = read(&root.join("README.md"));
@@ -52,14 +52,19 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
+/// Returns the files in the directory and in those under it.
 fn sources(directory: &Path) -> Vec<PathBuf> {
-    let mut sources: Vec<PathBuf> = fs::read_dir(directory)
-        .expect("a source directory")
-        .map(|entry| entry.expect("an entry").path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
-        .collect();
-    sources.sort();
-    sources
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).expect("a source directory") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
 }
 
 /// Counts the lines that are neither blank nor comments.

@@ -326,6 +326,7 @@ macro_rules! epoll_suite {
             $crate::suite! { @tests $Backend;
                 priority: [
                     an_out_of_band_byte_is_priority,
+                    a_hang_up_passes_the_mask_of_priority_alone,
                     priority_has_modes,
                     #[ignore = "sets the host name of a new namespace: needs root, user namespaces or sudo"]
                     a_changed_attribute_is_priority_and_error,

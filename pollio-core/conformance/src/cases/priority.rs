@@ -3,10 +3,11 @@
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::mem::MaybeUninit;
+use std::net::Shutdown;
 use std::os::fd::AsRawFd;
 use std::process::Command;
 
-use pollio_core::{EventKind, EventObject, Interest, Poller};
+use pollio_core::{EventKind, EventObject, Interest, Poller, Readiness};
 use socket2::SockRef;
 
 use crate::Backend;
@@ -40,6 +41,21 @@ pub fn an_out_of_band_byte_is_priority<B: Backend>() {
     assert_eq!(SockRef::from(&here).recv_out_of_band(&mut byte).unwrap(), 1);
     assert_silent(&mut watching);
     assert_silent(&mut alone);
+}
+
+/// A hang-up is reported even if priority alone is watched, and passes the mask of that interest. Otherwise a loop that
+/// uses the mask would spin.
+pub fn a_hang_up_passes_the_mask_of_priority_alone<B: Backend>() {
+    let mut poller = poller::<B, EventKind>();
+    let (here, there) = tcp_pair();
+    poller.add_with(EventObject::client(here.as_raw_fd()), Interest::PRIORITY).unwrap();
+    here.shutdown(Shutdown::Write).unwrap();
+    drop(there);
+    let event = only_event(&mut poller);
+    assert!(
+        (event.readiness() & Interest::PRIORITY.readiness()).contains(Readiness::READ_CLOSED),
+        "{event:?}"
+    );
 }
 
 /// Priority has the same modes as the directions: an edge and a oneshot are reported once.
