@@ -36,7 +36,7 @@ impl fmt::Display for CapacityError {
 
 impl std::error::Error for CapacityError {}
 
-/// Returns the timeout that `wait` was given in milliseconds. A negative number is none.
+/// Returns the duration of a timeout in milliseconds. A negative number stands for no timeout.
 #[inline]
 #[must_use]
 pub fn timeout_from_millis(timeout_ms: i32) -> Option<Duration> {

@@ -33,10 +33,8 @@ tags! {
 /// [`add`](crate::Poller::add), and [`wait`](crate::Poller::wait) returns an equal one with its
 /// [readiness](Self::readiness) set.
 ///
-/// An event object names the descriptor and does not borrow it. pollio passes the number to `epoll_ctl` or `kevent`
-/// (macOS: also `fcntl` with `F_GETFD`). These calls never read, write or close it. A wrong number gives wrong events and
-/// never undefined behaviour. Keep the descriptor open while it is registered, and [delete](crate::Poller::delete) it
-/// before you close it.
+/// An event object names the descriptor and does not borrow it: see [I/O safety](crate::Poller#io-safety). Keep the
+/// descriptor open while it is registered, and [delete](crate::Poller::delete) it before you close it.
 ///
 /// Two objects are equal if descriptor, kind and generation are equal. Their readiness is not compared.
 ///
@@ -149,15 +147,18 @@ impl<K: Tag> EventObject<K> {
         self.readiness.contains(Readiness::WRITABLE)
     }
 
-    /// Returns whether the peer has shut down its sending side. Unread data may remain.
+    /// Returns whether reading will end: the peer has finished sending, or you have called `shutdown(Read)`. Unread data
+    /// may remain.
     #[doc(alias("EPOLLRDHUP", "EPOLLHUP", "EV_EOF", "hangup"))]
     #[inline]
     pub const fn is_read_closed(&self) -> bool {
         self.readiness.contains(Readiness::READ_CLOSED)
     }
 
-    /// Returns whether the peer no longer receives, so that writing fails. A TCP peer that closes without a reset looks
-    /// half-closed, and the next write reveals the close.
+    /// Returns whether writing fails: the peer no longer receives, or you have called `shutdown(Write)`. A TCP peer that
+    /// closes without a reset looks half-closed, and the next write reveals the close.
+    ///
+    /// Linux: your own `shutdown(Write)` sets this only when the peer has finished sending too.
     ///
     /// Linux: a pipe without a reader has an [error](Self::is_error) instead. The portable test is
     /// `is_write_closed() || is_writable() && is_error()`.

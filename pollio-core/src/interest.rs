@@ -7,7 +7,7 @@ use crate::Readiness;
 
 /// What to watch a descriptor for, and how often to report it.
 ///
-/// | mode | when `wait` reports the descriptor | your duty |
+/// | mode | when `wait` reports the descriptor | what you must do |
 /// |---|---|---|
 /// | level-triggered, the default | in every wait, for as long as it is ready | watch for writing only while data is unsent |
 /// | [`edge()`](Self::edge) | once each time that it becomes ready or receives more data | drain it: read or write until `WouldBlock` |
@@ -67,7 +67,8 @@ impl Interest {
         }
     }
 
-    /// Returns the readiness bits that belong to the directions of this interest, and [`Readiness::ERROR`].
+    /// Returns the readiness bits that belong to the directions of this interest, and [`Readiness::ERROR`]. Linux: those
+    /// of `PRIORITY` contain [`Readiness::READ_CLOSED`], because a hang-up is always reported.
     ///
     /// An event may have other bits too. This mask removes them:
     ///

@@ -16,7 +16,7 @@ pub const MAX_EVENTS: usize = 20_000;
 ///
 /// - **Make the descriptors non-blocking**, listeners too. An event says that an operation is likely to make
 ///   progress. It may be spurious, or another thread may have been faster, and a blocking call would then stop the
-///   loop.
+///   loop. std's sockets have `set_nonblocking`. For a pipe or another file, set `O_NONBLOCK` with fcntl(2).
 /// - **Drain until `WouldBlock`** if a registration is edge-triggered: read or write until the call would block.
 ///   Unread data is not reported again. A level-triggered registration may leave data for the next `wait`.
 /// - **Delete before you close** a descriptor. The kernel may reuse a closed number at once, even for a descriptor of
@@ -76,7 +76,7 @@ pub const MAX_EVENTS: usize = 20_000;
 /// | **Readiness** | | |
 /// | ★ hang-up or error, and only one direction is watched | bits of the other direction may be set too ([`Interest::readiness`](crate::Interest::readiness) masks them) | only bits of the watched direction |
 /// | ready in both directions | one kernel event | two kernel events, which pollio merges; each counts towards the capacity of the poller. If a batch is full between them, the next `wait` returns the second (for a oneshot, after `modify` has armed it) |
-/// | ★ your own `shutdown(Write)` | no bit | `WRITE_CLOSED` |
+/// | ★ your own `shutdown(Write)` | no bit until the peer has finished sending too, then `WRITE_CLOSED` | `WRITE_CLOSED` |
 /// | your own `shutdown(Read)` with unread data | the data stays readable | the kernel drops the data |
 /// | stream socket, TCP or Unix, that is not connected | hang-up at once | no event |
 /// | ★ pipe without a reader | `WRITABLE` and `ERROR` | `WRITABLE` and `WRITE_CLOSED` |
@@ -88,7 +88,7 @@ pub const MAX_EVENTS: usize = 20_000;
 /// | socket with a non-empty error queue (`IP_RECVERR`, transmit timestamps) | `ERROR` on every wait until `recvmsg` with `MSG_ERRQUEUE` has drained it ([ip(7)]) | has no error queue |
 /// | after the end of a stream was reported | when a writer opens a FIFO again, `READ_CLOSED` is cleared | `READ_CLOSED` stays set |
 /// | last writer of a named FIFO leaves | `READ_CLOSED` | may not be reported |
-/// | revoked terminal | hang-up | reported once, and then it is not registered |
+/// | revoked terminal | hang-up | reported once, and its registration is removed |
 /// | priority data | [`Interest::PRIORITY`](crate::Interest) | not available |
 /// | procfs or sysfs attribute, watched for priority, changes | `PRIORITY` and also `ERROR`, although there is no error | not available |
 /// | **Registrations** | | |
@@ -99,7 +99,8 @@ pub const MAX_EVENTS: usize = 20_000;
 /// | another poller, watched for writing | accepted, never ready | EINVAL |
 /// | cycle of pollers | ELOOP for a cycle, and for more than five levels | EINVAL |
 /// | `modify` or `delete` of an unregistered file that cannot be watched | EPERM; EINVAL for the poller itself | `NotFound` |
-/// | failed `add_with` or `modify` | no effect | an edge, or an armed oneshot, may be reported once more |
+/// | failed `add_with` or `modify` | no effect | an edge, or an armed oneshot, may be reported once more; `modify` may remove the registration of a dying file |
+/// | registered by other code, with the poller's own descriptor | reported if the user data decodes | never reported, and removed when it is ready |
 /// | `delete` while another thread waits | that wait may still return an event that it has already collected | that event is dropped, unless the wait is about to return it |
 /// | **Accepting connections** ([guide](https://docs.rs/pollio/latest/pollio/guide/index.html#accepting-connections)) | | |
 /// | ★ `accept` without a free descriptor | EMFILE, and the connection stays in the queue | EMFILE, and the connection is closed |
@@ -113,7 +114,9 @@ pub const MAX_EVENTS: usize = 20_000;
 ///
 /// # Errors
 ///
-/// Errors are the kernel's own, as [`io::Error`] with the OS error code.
+/// Errors are [`io::Error`]s with an OS error code. The code is the kernel's own. macOS: pollio gives the code of epoll where
+/// kqueue has none, such as EEXIST. The only error without a code is the `InvalidInput` of
+/// [`with_capacity`](Self::with_capacity).
 ///
 /// # I/O safety
 ///
@@ -217,7 +220,8 @@ pub trait Poller<K: Tag = EventKind> {
     ///   - Linux ([epoll_ctl(2)]): EPERM for regular files, directories and devices that cannot be polled. EINVAL for
     ///     the poller itself. ELOOP for a cycle of pollers or more than five levels.
     ///   - macOS (kqueue(2)): EINVAL for directories, some devices (`/dev/tty`), a cycle of pollers, and a poller
-    ///     that is watched for writing. Regular files are accepted.
+    ///     that is watched for writing. ENOENT, ENXIO, ENODEV or ENOTTY for a dead file, such as a revoked terminal or
+    ///     one of a forced unmount. Regular files are accepted.
     /// - ENOMEM. Linux: ENOSPC at the limit in `/proc/sys/fs/epoll/max_user_watches`.
     ///
     /// [epoll_ctl(2)]: https://man7.org/linux/man-pages/man2/epoll_ctl.2.html
@@ -248,14 +252,15 @@ pub trait Poller<K: Tag = EventKind> {
     ///
     /// # Errors
     ///
-    /// If this fails, kind, generation, interest and mode are unchanged. Exception on macOS: an edge or an armed oneshot
-    /// may be reported once more.
+    /// If this fails, kind, generation, interest and mode are unchanged. macOS has two exceptions. An edge or an armed
+    /// oneshot may be reported once more. A file that dies while its mode changes, such as a revoked terminal, is no
+    /// longer registered.
     ///
     /// - `NotFound` (ENOENT): the descriptor is not registered. Linux: a file that epoll cannot watch gives EPERM
     ///   instead, and the poller itself gives EINVAL.
     /// - EBADF: the descriptor is closed or negative.
-    /// - macOS: a direction that was not watched before is refused, as by [`add_with`](Self::add_with). A file that
-    ///   dies while its mode changes, such as a revoked terminal, is then not registered.
+    /// - macOS: a direction that was not watched before is refused, as by [`add_with`](Self::add_with). If that error is
+    ///   `NotFound`, the file is dead, and the old registration is unchanged.
     /// - ENOMEM.
     #[doc(alias("reregister", "rearm", "epoll_ctl", "kevent"))]
     fn modify(&self, event: EventObject<K>, interest: Interest) -> io::Result<()>;
@@ -299,12 +304,13 @@ pub trait Poller<K: Tag = EventKind> {
     /// If `timeout_ms` is negative, blocks until something happens. If it is 0, returns at once. Otherwise waits at
     /// most that many milliseconds.
     ///
-    /// - **Timeouts.** `wait` never returns early because of a timeout, and late only by the timer slack of the
-    ///   system. The time that the computer is suspended is not counted. A timeout above 0 reads the clock once, because
-    ///   the kernel does not say how much time was left when a signal came.
+    /// - **Timeouts.** A timeout never expires early. It expires late by the timer slack of the system. Linux: after a
+    ///   signal, it may be up to a millisecond later, because the time that is left is rounded up. The time that the
+    ///   computer is suspended is not counted. A timeout above 0 reads the clock once, because the kernel does not say
+    ///   how much time was left when a signal came.
     /// - **Empty results.** The vector is empty if the timeout expires. It may also be empty after a wake-up, or if
-    ///   the user data of an event does not decode to a kind of `K`. That happens if other code registers descriptors
-    ///   with the poller's descriptor, or if a [`Tag`] does not keep its rule.
+    ///   the user data of an event does not decode to a kind of `K`. That happens if a [`Tag`] does not keep its rule.
+    ///   Linux: also if other code registers descriptors with the poller's own descriptor.
     /// - **Signals.** `EINTR` is handled: after a signal, `wait` continues with the remaining time. To end it from a
     ///   signal handler, call [`Wakeup::wake`] there, which is async-signal-safe.
     /// - **Allocation.** `wait` allocates only the vector that it returns. [`wait_into`](Self::wait_into) reuses
@@ -343,12 +349,13 @@ pub trait Poller<K: Tag = EventKind> {
     ///
     /// # fn example(poller: &mut impl Poller) -> io::Result<()> {
     /// let mut events = Vec::new();
-    /// while poller.wait_into(&mut events, Some(Duration::from_micros(500)))? > 0 {
+    /// loop {
+    ///     // Empty after a timeout, and perhaps after a wake-up.
+    ///     poller.wait_into(&mut events, Some(Duration::from_micros(500)))?;
     ///     for event in &events {
     ///         println!("{event:?}");
     ///     }
     /// }
-    /// # Ok(())
     /// # }
     /// ```
     ///

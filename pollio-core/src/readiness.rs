@@ -42,9 +42,9 @@ impl Readiness {
     pub const WRITABLE: Readiness = Readiness(0b000100);
     /// There is an error, which the next read or write reports.
     pub const ERROR: Readiness = Readiness(0b001000);
-    /// The peer has shut down its sending side. Unread data may remain.
+    /// Reading will end: the peer has finished sending, or you have called `shutdown(Read)`. Unread data may remain.
     pub const READ_CLOSED: Readiness = Readiness(0b010000);
-    /// The peer no longer receives.
+    /// Writing fails: the peer no longer receives, or you have called `shutdown(Write)`.
     pub const WRITE_CLOSED: Readiness = Readiness(0b100000);
 
     /// Returns whether every bit of `other` is set.

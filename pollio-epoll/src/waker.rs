@@ -11,7 +11,7 @@ use pollio_core::backend::{WAKER_USER_DATA, WakeFlag};
 use crate::sys;
 
 /// Ends a wait of an [`EpollPoller`](crate::EpollPoller) from any thread or from a signal handler.
-/// [`Wakeup`] states the promises.
+/// [`Wakeup`] states the promises. Calling [`wake`](Self::wake) needs no import.
 ///
 /// All clones share one eventfd. A waker converts into a [`std::task::Waker`] without an allocation.
 #[derive(Clone, Debug)]

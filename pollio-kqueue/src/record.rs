@@ -25,8 +25,8 @@ pub(crate) struct Registration {
 
 /// The sign bit of the fd in the user data, which is 0 in every open fd. Each registration of a number has the opposite
 /// of the one before. So an event that the kernel returned before a `modify` does not use up what that `modify` armed.
-/// After a second `modify` such an event would match again. It is then a spurious event. So is an event from a `modify`
-/// that failed, because the next one has the same turn.
+/// After a second `modify` such an event would match again. It is then a spurious event. An event from a `modify` that
+/// failed can be spurious too, because the next `modify` has the same turn.
 const TURN: u64 = 1 << 39;
 
 impl Registration {

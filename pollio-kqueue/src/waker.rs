@@ -11,7 +11,7 @@ use crate::registrar::Queue;
 use crate::sys::{self, Event};
 
 /// Ends a wait of a [`KqueuePoller`](crate::KqueuePoller) from any thread or from a signal handler.
-/// [`Wakeup`] states the promises.
+/// [`Wakeup`] states the promises. Calling [`wake`](Self::wake) needs no import.
 ///
 /// All clones share one `EVFILT_USER` filter. A waker converts into a [`std::task::Waker`] without an allocation.
 #[derive(Clone, Debug)]

@@ -1,4 +1,4 @@
-//! A selector for mio on pollio: a lesson for a program that moves from mio to pollio.
+//! A selector for mio on pollio. It shows how to move a program from mio to pollio.
 //!
 //! mio talks to the system through a `Selector`.
 //! [`selector.rs`](https://github.com/arrxy/pollio/blob/main/examples/from-mio/src/selector.rs) is one on pollio.
@@ -21,7 +21,7 @@
 //!
 //! # What needs code
 //!
-//! - **Tokens.** mio carries a `usize` with each registration. pollio carries the descriptor, an 8-bit role and a
+//! - **Tokens.** mio carries a `usize` with each registration. pollio carries the descriptor, an 8-bit kind and a
 //!   24-bit generation. A program with tokens keeps a table from descriptor to token
 //!   ([guide](pollio::guide#wider-tokens)).
 //! - **Stale events.** A descriptor may be closed and its number registered again while an event of the old one is

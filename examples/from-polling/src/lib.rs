@@ -1,4 +1,4 @@
-//! polling 3's API on pollio: a lesson for a program that moves from polling to pollio.
+//! polling 3's API on pollio. It shows how to move a program from polling to pollio.
 //!
 //! Read this crate to see where each part of polling goes. `.ci/peers` runs the test suites of polling, async-io
 //! and calloop on it.
@@ -20,7 +20,7 @@
 //!
 //! # What needs code
 //!
-//! - **Keys.** polling carries a `usize` with each registration. pollio carries the descriptor, an 8-bit role and a
+//! - **Keys.** polling carries a `usize` with each registration. pollio carries the descriptor, an 8-bit kind and a
 //!   24-bit generation. A program with keys keeps a table from descriptor to key
 //!   ([guide](pollio::guide#wider-tokens)).
 //! - **Stale events.** A descriptor may be closed and its number registered again while an event of the old one is

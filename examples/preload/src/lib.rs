@@ -1,5 +1,5 @@
-//! Plays rules of macOS's sockets on Linux. A program that is started with `LD_PRELOAD=libexamples_preload.so` lives by
-//! them. The rules are those of XNU's source (xnu-11417), and each function names its place there.
+//! Applies macOS's socket rules to a Linux program that is started with `LD_PRELOAD=libexamples_preload.so`. The rules
+//! are those of XNU's source (xnu-11417), and each function names its place there.
 //!
 //! - If an accept finds no free descriptor, the connection is closed. Linux leaves it in the queue.
 //! - A connection that is reset before it is accepted is accepted without an address.

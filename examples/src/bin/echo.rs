@@ -1,4 +1,4 @@
-//! A TCP echo server that handles everything a real server must.
+//! A TCP echo server that keeps serving when clients are slow, gone or too many.
 //!
 //! It tells the listener and the connections apart by their kind, waits for peers that do not read, answers a peer that
 //! has half-closed, survives errors and a shortage of file descriptors, ignores stale events, and answers what has

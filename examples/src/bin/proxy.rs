@@ -1,7 +1,7 @@
 //! A TCP proxy that carries bytes, half-closes and resets in both directions.
 //!
-//! It shows roles of one's own, connections that are made without blocking, and back-pressure from one socket to
-//! another. It notices that a peer is gone even while it does not read from that peer.
+//! It shows how to define your own kinds, how to connect without blocking, and how to pass back-pressure from one socket
+//! to another. It notices that a peer is gone even while it does not read from that peer.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -33,7 +33,7 @@ struct Options {
     /// Where to listen, for example 127.0.0.1:7002. Port 0 takes a free port
     #[arg(value_parser = options::address)]
     listen: String,
-    /// Where to carry each connection. All addresses of a name are tried, and then the next UPSTREAM
+    /// Where to forward connections, as HOST:PORT. Tries all addresses of a name, and then the next UPSTREAM
     #[arg(value_parser = upstream, required = true)]
     upstream: Vec<String>,
 }
