@@ -1,5 +1,7 @@
 //! [`KqueuePoller`]: waits for events and delivers them.
 
+use std::cell::Cell;
+use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 use std::{fmt, io};
@@ -16,13 +18,14 @@ use crate::{Registrar, Waker, sys};
 /// can watch its file descriptor.
 pub struct KqueuePoller<K = EventKind> {
     registrar: Registrar<K>,
-    /// Its pointers also keep the poller from being `Sync`.
     events: sys::Events,
     /// The longest timeout of one system call. Tests shorten it.
     longest_call: Duration,
     /// The events of the last call that belong to a registration. They are decoded after the record is unlocked,
     /// because decoding calls the caller's `Tag`.
     batch: Vec<Pending>,
+    /// Gives the poller the auto traits that it has on Linux, where it contains a cell.
+    auto_traits: PhantomData<Cell<()>>,
 }
 
 /// Old versions of macOS return EINVAL for a longer timeout. New ones allow `i32::MAX` seconds.
@@ -61,6 +64,7 @@ impl<K: Tag> Poller<K> for KqueuePoller<K> {
             events: sys::Events::with_capacity(max_events),
             longest_call: LONGEST_CALL,
             batch: Vec::with_capacity(max_events),
+            auto_traits: PhantomData,
         })
     }
 
