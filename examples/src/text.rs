@@ -18,6 +18,10 @@ const MOST_CODE_POINTS: usize = 8;
 /// The most code points in a name.
 const LONGEST_NAME: usize = 20;
 
+/// Characters that Unicode calls symbols, letters or marks although nothing of them is seen: the braille pattern without
+/// dots, the Egyptian hieroglyphs full blank and half blank, the Khitan filler, and the musical null notehead.
+const BLANK_GLYPHS: [char; 5] = ['\u{2800}', '\u{13441}', '\u{13442}', '\u{16fe4}', '\u{1d159}'];
+
 /// Cuts a stream of bytes into lines.
 #[derive(Debug, Default)]
 pub struct Lines {
@@ -66,6 +70,7 @@ fn end_of_last_whole_character(bytes: &[u8]) -> usize {
 /// Returns `text` without anything that could deceive its reader or control a terminal.
 ///
 /// - Every kind of white space becomes a space. Tabs and line separators thus still part words.
+/// - A symbol or letter whose glyph is blank becomes a space too.
 /// - Control characters, such as those of escape sequences, are removed.
 /// - Invisible characters are removed. Some reverse the direction of the text, others hide in a word.
 /// - A character without a meaning that both ends share (private, or not assigned) becomes U+FFFD.
@@ -83,7 +88,7 @@ fn as_visible(char: char) -> Option<char> {
     if char.is_ascii_graphic() {
         return Some(char); // most are, so this saves the tables
     }
-    if char.is_whitespace() {
+    if char.is_whitespace() || BLANK_GLYPHS.contains(&char) {
         return Some(' ');
     }
     match char.general_category() {
@@ -214,6 +219,14 @@ mod tests {
         ];
         for white in white {
             assert_eq!(printable(&format!("two{white}words{white}")), "two words", "{white:?}");
+        }
+    }
+
+    #[test]
+    fn a_blank_glyph_is_white_space() {
+        for blank in BLANK_GLYPHS {
+            assert_eq!(printable(&format!("two{blank}words{blank}")), "two words", "{blank:?}");
+            assert!(Name::new(&format!("ada{blank}")).is_none(), "{blank:?}");
         }
     }
 

@@ -213,7 +213,7 @@ fn nothing_that_deceives_a_reader_passes() {
         ("\x1b]0;title\x1b\\", "]0;title\\"),
         ("\u{9b}31mred", "31mred"),
         ("good\rbad", "good bad"),
-        ("a\tb\u{b}c\u{c}d\u{85}e\u{2028}f\u{2029}g\u{a0}h", "a b c d e f g h"),
+        ("a\tb\u{b}c\u{c}d\u{85}e\u{2028}f\u{2029}g\u{a0}h\u{2800}i", "a b c d e f g h i"),
         ("x\u{202e}cod.exe", "xcod.exe"),
         ("\u{2066}a\u{2069}\u{200f}b\u{61c}c", "abc"),
         ("pay\u{200b}p\u{200d}a\u{2060}l\u{feff}\u{ad}", "paypal"),
