@@ -36,13 +36,22 @@ impl Lines {
 
     /// Returns the next line in printable form, or `None` if no line is complete.
     pub fn next_line(&mut self) -> Option<String> {
-        let within_limit = &self.bytes[..self.bytes.len().min(LONGEST_LINE)];
-        let length = match within_limit.iter().position(|byte| *byte == b'\n') {
-            Some(newline) => newline + 1,
-            None if self.bytes.len() > LONGEST_LINE => end_of_last_whole_character(within_limit),
-            None => return None,
-        };
+        let length = self.length_of_next()?;
         Some(self.take(length))
+    }
+
+    /// Returns whether [`next_line`](Self::next_line) returns one.
+    pub fn has_line(&self) -> bool {
+        self.length_of_next().is_some()
+    }
+
+    fn length_of_next(&self) -> Option<usize> {
+        let within_limit = &self.bytes[..self.bytes.len().min(LONGEST_LINE)];
+        match within_limit.iter().position(|byte| *byte == b'\n') {
+            Some(newline) => Some(newline + 1),
+            None if self.bytes.len() > LONGEST_LINE => Some(end_of_last_whole_character(within_limit)),
+            None => None,
+        }
     }
 
     /// Returns what follows the last line end. The sender closed the stream, so nothing can complete it.

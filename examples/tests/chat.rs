@@ -266,6 +266,37 @@ fn garbage_and_lines_without_end_harm_nobody() {
 }
 
 #[test]
+fn who_says_much_at_once_leaves_others_their_turn() {
+    let server = Server::start(CHAT, &[]);
+    let mut listener = Person::join(&server);
+    let mut talkative = Person::named(&server, "talkative");
+    let mut brief = Person::named(&server, "brief");
+    listener.hear_until(" is brief now");
+    server.freeze();
+    let many: String = (0..1_000).map(|n| format!("line {n}\n")).collect(); // is read at once
+    talkative.say(&many);
+    brief.say("hello\n");
+    server.send(Signal::CONT);
+    let heard = listener.hear_until("brief: hello");
+    assert!(heard.len() < 200, "after {} lines", heard.len());
+    for n in heard.len() - 1..1_000 {
+        assert_eq!(listener.hear(), format!("talkative: line {n}"));
+    }
+}
+
+#[test]
+fn empty_lines_are_not_told() {
+    let server = Server::start(CHAT, &[]);
+    let mut listener = Person::join(&server);
+    let mut speaker = Person::named(&server, "quiet");
+    listener.hear_until(" is quiet now");
+    speaker.say(&"\n \r\n\u{200b}\u{2800}\n".repeat(5_000));
+    speaker.say("something\n");
+    assert_eq!(listener.hear(), "quiet: something");
+    assert!(server.interrupt().contains("; 2 messages"));
+}
+
+#[test]
 fn resets_and_a_thousand_who_join_and_leave_at_once_leave_it_serving() {
     let server = Server::start(CHAT, &[]);
     let mut listener = Person::join(&server);

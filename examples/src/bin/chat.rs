@@ -39,6 +39,9 @@ struct Options {
 /// How much is read at a time.
 const BUFFER: usize = 16 * 1_024;
 
+/// How many lines of one person are obeyed before others get their turn.
+const LINES_AT_A_TIME: u32 = 64;
+
 /// How long a stopped chat waits for its readers.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -63,6 +66,8 @@ struct Chat {
     stop: Stop,
     acceptor: Acceptor<EventKind>,
     people: Connections<Person>,
+    /// Those with more lines than one turn allows. Their sockets are left alone until these are obeyed.
+    talkative: Vec<u32>,
     /// Those who have to go, and why. They are removed after the event, not while somebody is being told something.
     leaving: Vec<(u32, Why)>,
     /// How many bytes may wait for one person.
@@ -98,6 +103,7 @@ impl Chat {
             stop,
             acceptor,
             people: Connections::default(),
+            talkative: Vec::new(),
             leaving: Vec::new(),
             backlog: options.backlog * 1_024,
             events: Vec::new(),
@@ -124,7 +130,9 @@ impl Chat {
         loop {
             self.accept()?;
             for generation in self.people.generations() {
-                while self.listen_to(generation) && Instant::now() < end {}
+                while self.listen_to(generation) && Instant::now() < end {
+                    self.obey_lines(generation);
+                }
             }
             if self.acceptor.is_drained() {
                 self.acceptor.close(&self.poller)?;
@@ -149,6 +157,8 @@ impl Chat {
 
     fn wait_and_serve(&mut self, timeout: Duration) -> io::Result<()> {
         let timeout = self.acceptor.due_in().map_or(timeout, |due| due.min(timeout));
+        let talkative = mem::take(&mut self.talkative);
+        let timeout = if talkative.is_empty() { timeout } else { Duration::ZERO };
         let mut events = mem::take(&mut self.events);
         self.poller.wait_into(&mut events, Some(timeout))?;
         for event in &events {
@@ -159,6 +169,10 @@ impl Chat {
             self.remove_leaving()?;
         }
         self.events = events; // for its memory
+        for generation in talkative {
+            self.obey_lines(generation);
+            self.remove_leaving()?;
+        }
         self.acceptor.retry(&self.poller)
     }
 
@@ -191,9 +205,12 @@ impl Chat {
         }
     }
 
-    /// Reads once from a person, and does what the lines ask for. Returns whether there may be more to read.
+    /// Reads once from a person, and does what the first lines ask for. Returns whether there may be more to read.
     fn listen_to(&mut self, generation: u32) -> bool {
         let Some(person) = self.people.get_mut(generation) else { return false };
+        if person.lines.has_line() {
+            return true; // earlier lines come first
+        }
         let length = match if_ready(person.socket.read(&mut self.buffer)) {
             Ok(Some(length)) => length,
             Ok(None) => return false,
@@ -203,9 +220,7 @@ impl Chat {
             }
         };
         person.lines.push(&self.buffer[..length]);
-        while let Some(line) = self.people.get_mut(generation).and_then(|person| person.lines.next_line()) {
-            self.obey(generation, &line);
-        }
+        self.obey_lines(generation);
         if length == 0 {
             if let Some(line) = self.people.get_mut(generation).and_then(|person| person.lines.last_line()) {
                 self.obey(generation, &line);
@@ -215,9 +230,23 @@ impl Chat {
         length > 0
     }
 
-    /// Does what a person's line asks for: gives them a name, or tells the line to the others.
+    /// Does what a person's next lines ask for. If there are too many for one turn, the next turn goes on.
+    fn obey_lines(&mut self, generation: u32) {
+        for _ in 0..LINES_AT_A_TIME {
+            let Some(person) = self.people.get_mut(generation) else { return };
+            let Some(line) = person.lines.next_line() else { return };
+            self.obey(generation, &line);
+        }
+        if self.people.get(generation).is_some_and(|person| person.lines.has_line()) {
+            self.talkative.push(generation);
+        }
+    }
+
+    /// Does what a person's line asks for: gives them a name, or tells the line to the others. An empty line asks for
+    /// nothing.
     fn obey(&mut self, generation: u32, line: &str) {
         match line.strip_prefix("/nick") {
+            _ if line.is_empty() => {}
             Some(rest) if rest.is_empty() || rest.starts_with(' ') => self.rename(generation, rest.trim()),
             _ => self.say(generation, line),
         }
