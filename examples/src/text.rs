@@ -45,6 +45,11 @@ impl Lines {
         self.length_of_next().is_some()
     }
 
+    /// Returns whether nothing is left to take, not even a part of a line.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
     fn length_of_next(&self) -> Option<usize> {
         let within_limit = &self.bytes[..self.bytes.len().min(LONGEST_LINE)];
         match within_limit.iter().position(|byte| *byte == b'\n') {

@@ -359,6 +359,52 @@ fn a_stop_passes_on_what_was_said_before_it() {
     assert!(server.last_line().starts_with("3 joined, 0 of them too slow; 1002 messages"));
 }
 
+/// Writes as much as there is room for. Returns how much that was.
+fn fill(mut socket: &TcpStream) -> usize {
+    socket.set_nonblocking(true).unwrap();
+    let mut sent = 0;
+    while let Ok(more) = socket.write(&[b'x'; 65_536]) {
+        sent += more;
+    }
+    socket.set_nonblocking(false).unwrap();
+    sent
+}
+
+#[test]
+fn a_stop_passes_on_no_more_than_was_said_before_it() {
+    let server = Server::start(CHAT, &["--backlog=100000"]);
+    let mut listener = Person::join(&server);
+    let mut speaker = Person::named(&server, "speaker");
+    listener.hear_until(" is speaker now");
+    server.freeze();
+    let before = fill(speaker.0.get_ref());
+    let speaking = thread::spawn(move || {
+        let more = [b'x'; 65_536];
+        while speaker.0.get_mut().write_all(&more).is_ok() {}
+    });
+    server.signal();
+    server.send(Signal::CONT);
+    let heard: usize = listener.hear_until("* the chat ends").iter().map(String::len).sum();
+    assert!((1..=before + before / 100).contains(&heard), "{heard} of {before} bytes"); // names come on top
+    speaking.join().unwrap();
+    let rest = server.rest();
+    assert!(rest.contains("\nstopping: 1 people "), "{rest}");
+}
+
+#[test]
+fn a_stop_does_not_wait_for_nobody() {
+    let server = Server::start(CHAT, &[]);
+    server.freeze();
+    for _ in 0..100 {
+        server.connect();
+    }
+    server.signal();
+    server.send(Signal::CONT);
+    let rest = server.rest();
+    assert!(!rest.contains("stopping: 0 people"), "{rest}");
+    assert!(rest.contains("\n100 joined"), "{rest}");
+}
+
 #[test]
 fn a_stop_waits_for_slow_readers_and_says_so() {
     let server = Server::start(CHAT, &["--backlog=100000"]);

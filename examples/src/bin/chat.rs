@@ -22,6 +22,7 @@ use examples::signals::Stop;
 use examples::sockets::{if_ready, notice_dead_peers};
 use examples::text::{Lines, Name};
 use pollio::{EventKind, EventObject, Interest, OsPoller, Poller};
+use rustix::io::ioctl_fionread;
 
 /// A chat for terminals, on pollio
 #[derive(Parser)]
@@ -42,7 +43,7 @@ const BUFFER: usize = 16 * 1_024;
 /// How many lines of one person are obeyed before others get their turn.
 const LINES_AT_A_TIME: u32 = 64;
 
-/// How long a stopped chat waits for its readers.
+/// How long a stopped chat waits for people who have more to say or to read.
 const GRACE: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
@@ -127,27 +128,33 @@ impl Chat {
     fn finish(&mut self, output: &Output) -> io::Result<()> {
         let end = Instant::now() + GRACE;
         let mut is_announced = false;
+        self.talkative.clear();
+        for generation in self.people.generations() {
+            let Some(person) = self.people.get_mut(generation) else { continue };
+            person.hear_what_has_arrived();
+            if person.has_line() {
+                self.talkative.push(generation);
+            }
+        }
         loop {
             self.accept()?;
-            for generation in self.people.generations() {
-                while self.listen_to(generation) && Instant::now() < end {
-                    self.obey_lines(generation);
-                }
-            }
             if self.acceptor.is_drained() {
                 self.acceptor.close(&self.poller)?;
             }
-            self.say_goodbye()?;
             let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.people.iter().all(|(_, person)| person.is_heard()) {
+                self.say_goodbye()?;
+            }
             let is_done = self.people.is_empty() && !self.acceptor.is_open();
             if is_done || left.is_zero() {
                 return Ok(());
             }
-            if !is_announced {
+            let busy = self.people.iter().filter(|(_, person)| person.is_busy()).count();
+            if !is_announced && busy > 0 {
                 is_announced = true;
                 output.line(format_args!(
-                    "stopping: {} people have to read what was said, for at most {} s; Ctrl-C ends it at once",
-                    self.people.len(),
+                    "stopping: {busy} people have more to say or to read, for at most {} s; \
+                     Ctrl-C ends it at once",
                     GRACE.as_secs()
                 ));
             }
@@ -180,7 +187,10 @@ impl Chat {
         while let Some((socket, address)) = self.acceptor.accept(&self.poller)? {
             notice_dead_peers(&socket);
             let generation = self.people.next_generation();
-            let person = Person::new(socket, address, generation);
+            let mut person = Person::new(socket, address, generation);
+            if self.stop.is_requested() {
+                person.hear_what_has_arrived();
+            }
             if self.poller.add(person.event).is_err() {
                 return self.acceptor.pause(&self.poller); // the poller has no memory for another one
             }
@@ -205,39 +215,32 @@ impl Chat {
         }
     }
 
-    /// Reads once from a person, and does what the first lines ask for. Returns whether there may be more to read.
-    fn listen_to(&mut self, generation: u32) -> bool {
-        let Some(person) = self.people.get_mut(generation) else { return false };
-        if person.lines.has_line() {
-            return true; // earlier lines come first
+    /// Reads once from a person, and does what the first lines ask for.
+    fn listen_to(&mut self, generation: u32) {
+        let Some(person) = self.people.get_mut(generation) else { return };
+        if person.has_line() {
+            return; // earlier lines come first
         }
         let length = match if_ready(person.socket.read(&mut self.buffer)) {
             Ok(Some(length)) => length,
-            Ok(None) => return false,
-            Err(_) => {
-                self.leaving.push((generation, Why::Left));
-                return false;
-            }
+            Ok(None) => return,
+            Err(_) => return self.leaving.push((generation, Why::Left)),
         };
-        person.lines.push(&self.buffer[..length]);
+        person.hear(&self.buffer[..length]);
         self.obey_lines(generation);
         if length == 0 {
-            if let Some(line) = self.people.get_mut(generation).and_then(|person| person.lines.last_line()) {
-                self.obey(generation, &line);
-            }
             self.leaving.push((generation, Why::Left));
         }
-        length > 0
     }
 
     /// Does what a person's next lines ask for. If there are too many for one turn, the next turn goes on.
     fn obey_lines(&mut self, generation: u32) {
         for _ in 0..LINES_AT_A_TIME {
             let Some(person) = self.people.get_mut(generation) else { return };
-            let Some(line) = person.lines.next_line() else { return };
+            let Some(line) = person.next_line() else { return };
             self.obey(generation, &line);
         }
-        if self.people.get(generation).is_some_and(|person| person.lines.has_line()) {
+        if self.people.get(generation).is_some_and(Person::has_line) {
             self.talkative.push(generation);
         }
     }
@@ -352,6 +355,8 @@ struct Person {
     name: Name,
     /// What they write.
     lines: Lines,
+    /// How many more bytes of it are heard. Only a stop sets a limit.
+    left_to_hear: u64,
     /// What the socket had no room for. Everyone's queue holds the same messages.
     unsent: VecDeque<Rc<[u8]>>,
     /// How much of the first of them is sent.
@@ -369,11 +374,49 @@ impl Person {
             interest: Interest::READ,
             name: Name::from(address),
             lines: Lines::default(),
+            left_to_hear: u64::MAX,
             unsent: VecDeque::new(),
             sent_of_first: 0,
             backlog: 0,
             knows_of_end: false,
         }
+    }
+
+    /// From now on, hears only what the socket has received by now.
+    fn hear_what_has_arrived(&mut self) {
+        self.left_to_hear = ioctl_fionread(&self.socket).unwrap_or(0);
+    }
+
+    /// Takes what was read from the socket. If it is empty, they have written their last.
+    ///
+    /// What is over the limit is ignored. If it was left in the socket, the close would be a reset, which could take
+    /// from them what they have not read yet.
+    fn hear(&mut self, bytes: &[u8]) {
+        let heard = self.left_to_hear.min(bytes.len() as u64);
+        self.lines.push(&bytes[..heard as usize]);
+        self.left_to_hear = if bytes.is_empty() { 0 } else { self.left_to_hear - heard };
+    }
+
+    /// Returns the next line. The last one needs no end.
+    fn next_line(&mut self) -> Option<String> {
+        match self.lines.next_line() {
+            None if self.left_to_hear == 0 => self.lines.last_line(),
+            line => line,
+        }
+    }
+
+    fn has_line(&self) -> bool {
+        self.lines.has_line() || (self.left_to_hear == 0 && !self.lines.is_empty())
+    }
+
+    /// Returns whether everything that they have to say was passed on.
+    fn is_heard(&self) -> bool {
+        self.left_to_hear == 0 && self.lines.is_empty()
+    }
+
+    /// Returns whether a stop has to wait for them.
+    fn is_busy(&self) -> bool {
+        !self.is_heard() || !self.unsent.is_empty()
     }
 
     /// Queues a message, and sends it if nothing was queued before. Returns how many bytes were sent.
