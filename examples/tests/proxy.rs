@@ -343,6 +343,7 @@ fn help_and_bad_arguments_are_said() {
             vec!["127.0.0.1:0", "127.0.0.1:0"],
             "'127.0.0.1:0' for '<UPSTREAM>...': expected a port from 1 to 65535",
         ),
+        (vec!["127.0.0.1:0", "127.0.0.1:00"], "expected a port from 1 to 65535"),
         (vec!["127.0.0.1:0", "127.0.0.1:1", "nonsense"], "'nonsense' for '<UPSTREAM>...'"),
         (vec!["127.0.0.1:0", "no-such-host.invalid:80"], "cannot resolve no-such-host.invalid:80"),
         (vec!["--frobnicate"], "'--frobnicate'"),

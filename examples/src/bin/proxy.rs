@@ -620,7 +620,8 @@ fn addresses_of(upstreams: &[String]) -> anyhow::Result<Vec<SocketAddr>> {
 /// Checks that `text` is an address that can be connected to.
 fn upstream(text: &str) -> Result<String, String> {
     let address = options::address(text)?;
-    if address.ends_with(":0") { Err("expected a port from 1 to 65535".to_owned()) } else { Ok(address) }
+    let port = address.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+    if port == Some(0) { Err("expected a port from 1 to 65535".to_owned()) } else { Ok(address) }
 }
 
 impl fmt::Display for Totals {
