@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -355,19 +355,48 @@ fn help_and_bad_arguments_are_said() {
     }
 }
 
-#[test]
-fn an_upstream_that_is_the_proxy_itself_is_refused() {
+/// Starts the proxy on a port that is free on each host, with an upstream on the same port. Returns what it says
+/// first, which is an error if it refuses to start.
+fn first_words(listen: &str, upstream: &str) -> String {
     for _ in 0..20 {
-        let (_, address) = upstream();
-        let output = run(PROXY, &[&address.to_string(), &address.to_string()]);
-        let text = String::from_utf8(output.stderr).unwrap();
-        assert!(!output.status.success());
-        if text.contains("the upstream is the proxy itself") {
-            return;
-        }
-        assert!(text.contains("cannot listen"), "{text}"); // another test has taken the port
+        let port = TcpListener::bind("[::]:0").or_else(|_| TcpListener::bind("0.0.0.0:0"));
+        let port = port.unwrap().local_addr().unwrap().port();
+        let mut command = Command::new(PROXY);
+        command.args([format!("{listen}:{port}"), format!("{upstream}:{port}")]);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        child.kill().unwrap();
+        line += &String::from_utf8(child.wait_with_output().unwrap().stderr).unwrap();
+        if !line.contains("cannot listen") {
+            return line;
+        } // else another test has taken the port
     }
     panic!("no free port");
+}
+
+#[test]
+fn an_upstream_that_is_the_proxy_itself_is_refused() {
+    for (listen, upstream) in [
+        ("127.0.0.1", "127.0.0.1"),
+        ("127.0.0.1", "[::ffff:127.0.0.1]"),
+        ("127.0.0.1", "0.0.0.0"),
+        ("0.0.0.0", "0.0.0.0"),
+        ("0.0.0.0", "127.0.0.1"),
+    ] {
+        let said = first_words(listen, upstream);
+        assert!(said.contains("the upstream is the proxy itself"), "{listen}, {upstream}: {said}");
+    }
+    if TcpListener::bind("[::1]:0").is_ok() {
+        for (listen, upstream) in [("[::1]", "[::]"), ("[::]", "[::1]"), ("[::]", "127.0.0.1")] {
+            let said = first_words(listen, upstream);
+            assert!(said.contains("the upstream is the proxy itself"), "{listen}, {upstream}: {said}");
+        }
+    }
+    for (listen, upstream) in [("127.0.0.1", "192.0.2.1"), ("0.0.0.0", "192.0.2.1")] {
+        let said = first_words(listen, upstream); // an address that no host has (RFC 5737)
+        assert!(said.starts_with("proxy on "), "{listen}, {upstream}: {said}");
+    }
 }
 
 /// Writes until there is no more room on the way. Returns how much that was.

@@ -8,7 +8,7 @@ use std::fmt;
 use std::io::{self, BufRead, ErrorKind, Read, Write};
 use std::iter;
 use std::mem;
-use std::net::{Ipv6Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -133,7 +133,8 @@ impl Proxy {
         let poller = OsPoller::<Role>::new()?;
         let stop = Stop::on_signals(poller.waker()?)?;
         let mut acceptor = Acceptor::bind(&options.listen, Role::Listener)?;
-        ensure!(!upstream.contains(&acceptor.address()), "the upstream is the proxy itself");
+        let leads_back = |address: &SocketAddr| leads_to(*address, acceptor.address());
+        ensure!(!upstream.iter().any(leads_back), "the upstream is the proxy itself");
         acceptor.watch(&poller)?;
         Ok(Proxy {
             poller,
@@ -611,10 +612,28 @@ fn addresses_of(upstreams: &[String]) -> anyhow::Result<Vec<SocketAddr>> {
     for upstream in upstreams {
         let mut addresses = resolve(upstream)?;
         addresses.retain(|address| address.is_ipv4() || has_ipv6);
+        for address in addresses.iter_mut().filter(|address| address.ip().is_unspecified()) {
+            // To connect to it means this host, as these addresses do.
+            address.set_ip(match address {
+                SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+                SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+            });
+        }
         ensure!(!addresses.is_empty(), "cannot connect to {upstream}: this system has no IPv6");
         all.extend(addresses);
     }
     Ok(all)
+}
+
+/// Returns whether a listener on the address `listener` accepts what is connected to `address`.
+///
+/// A listener on an unspecified address accepts for all addresses of this host, and on `[::]` also for those of IPv4.
+/// Only the addresses of this host can be bound.
+fn leads_to(address: SocketAddr, listener: SocketAddr) -> bool {
+    let (ip, own) = (address.ip().to_canonical(), listener.ip().to_canonical());
+    let accepts_all = own.is_unspecified() && (own.is_ipv6() || ip.is_ipv4());
+    let is_local = || UdpSocket::bind(SocketAddr::new(address.ip(), 0)).is_ok();
+    address.port() == listener.port() && (ip == own || (accepts_all && is_local()))
 }
 
 /// Checks that `text` is an address that can be connected to.
