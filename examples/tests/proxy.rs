@@ -685,6 +685,29 @@ fn every_address_of_the_upstreams_is_tried() {
 
 #[test]
 #[cfg(target_os = "linux")]
+fn the_address_that_has_connected_last_is_tried_first() {
+    let port = fastrand::u16(10_000..30_000); // as above
+    let hosts = ["127.0.0.1", "127.0.0.2"];
+    let upstreams = hosts.map(|host| format!("{host}:{port}"));
+    let proxy = Server::start(PROXY, &upstreams.each_ref().map(String::as_str));
+    let second = TcpListener::bind((hosts[1], port)).unwrap();
+    let _client = proxy.connect();
+    second.accept().unwrap();
+    let first = TcpListener::bind((hosts[0], port)).unwrap();
+    first.set_nonblocking(true).unwrap();
+    for _ in 0..3 {
+        let _client = proxy.connect();
+        second.accept().unwrap();
+    }
+    assert_eq!(first.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
+    drop(second);
+    first.set_nonblocking(false).unwrap();
+    let _client = proxy.connect();
+    first.accept().unwrap();
+}
+
+#[test]
+#[cfg(target_os = "linux")]
 fn an_address_that_does_not_answer_is_left_for_the_next() {
     let silent = Silent::new("127.0.0.1:0");
     let port = silent.address.port();

@@ -33,7 +33,8 @@ struct Options {
     /// Where to listen, for example 127.0.0.1:7002. Port 0 takes a free port
     #[arg(value_parser = options::address)]
     listen: String,
-    /// Where to forward connections, as HOST:PORT. Tries all addresses of a name, and then the next UPSTREAM
+    /// Where to forward connections, as HOST:PORT. Tries all addresses of a name, and then the next UPSTREAM. Starts
+    /// with the address that has connected last
     #[arg(value_parser = upstream, required = true)]
     upstream: Vec<String>,
 }
@@ -86,6 +87,8 @@ struct Proxy {
     stop: Stop,
     acceptor: Acceptor<Role>,
     upstream: Vec<SocketAddr>,
+    /// The address of the upstream that has connected last. It is tried first.
+    preferred: Option<SocketAddr>,
     /// Both sockets of a pair are registered with its generation.
     pairs: Connections<Pair>,
     /// Attempts that should be decided by a certain time, the earliest first.
@@ -141,6 +144,7 @@ impl Proxy {
             stop,
             acceptor,
             upstream,
+            preferred: None,
             pairs: Connections::default(),
             deadlines: VecDeque::new(),
             waiting: Vec::new(),
@@ -235,7 +239,9 @@ impl Proxy {
     /// Starts to connect to the first address of the upstream that does not fail at once.
     fn connect(&mut self, generation: u32) -> io::Result<()> {
         if let Some(Pair::Connecting(pair)) = self.pairs.get_mut(generation) {
-            pair.untried = self.upstream.clone().into_iter();
+            let mut addresses = self.upstream.clone();
+            addresses.sort_by_key(|address| Some(*address) != self.preferred); // the others keep their order
+            pair.untried = addresses.into_iter();
         }
         self.connect_to_next(generation)
     }
@@ -313,6 +319,9 @@ impl Proxy {
         else {
             return;
         };
+        if let Ok(address) = attempt.side.socket.peer_addr() {
+            self.preferred = Some(address);
+        }
         let mut pair = Carrying::new(client, attempt.side);
         let watched = pair.watch(&self.poller);
         self.pairs.insert(generation, Pair::Carrying(pair));
