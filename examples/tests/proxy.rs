@@ -455,6 +455,20 @@ fn a_reset_is_noticed_while_the_upstream_does_not_answer() {
     wait_until_all_pairs_are_closed(&proxy);
 }
 
+#[test]
+#[cfg(target_os = "linux")]
+fn an_only_upstream_that_does_not_answer_is_given_up() {
+    let silent = Silent::new("127.0.0.1:0");
+    let proxy = start(silent.address);
+    let waits = proxy.connect();
+    for _ in 0..10 {
+        proxy.connect(); // and closes it, which is no reset
+    }
+    assert!(is_reset(&waits));
+    wait_until_all_pairs_are_closed(&proxy);
+    assert!(proxy.interrupt().starts_with("carried 11 connections (11 broken off)"));
+}
+
 /// Waits until the proxy has closed all connections.
 fn wait_until_all_pairs_are_closed(proxy: &Server) {
     if !cfg!(target_os = "linux") {

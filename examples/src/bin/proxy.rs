@@ -45,6 +45,9 @@ const BUFFER: usize = 64 * 1_024;
 /// How long an address of the upstream has to answer before the next one is tried.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// How long the last address has to answer before the client is given up.
+const LAST_PATIENCE: Duration = Duration::from_secs(10);
+
 /// How long the connections have to be silent before a proxy that was asked to stop breaks them off.
 const SILENCE: Duration = Duration::from_secs(5);
 
@@ -91,7 +94,7 @@ struct Proxy {
     preferred: Option<SocketAddr>,
     /// Both sockets of a pair are registered with its generation.
     pairs: Connections<Pair>,
-    /// Attempts that should be decided by a certain time, the earliest first.
+    /// When attempts to connect have to be decided, the earliest first.
     deadlines: VecDeque<Deadline>,
     /// Pairs that wait to connect because of a shortage.
     waiting: Vec<u32>,
@@ -110,7 +113,7 @@ enum Pair {
 
 struct Deadline {
     generation: u32,
-    started: Instant,
+    time: Instant,
 }
 
 #[derive(Clone, Default, PartialEq)]
@@ -250,7 +253,10 @@ impl Proxy {
     fn connect_to_next(&mut self, generation: u32) -> io::Result<()> {
         let Some(Pair::Connecting(pair)) = self.pairs.get_mut(generation) else { return Ok(()) };
         match pair.connect_to_next(generation, &self.poller) {
-            Ok(()) => self.deadlines.extend(pair.deadline(generation)),
+            Ok(time) => {
+                let position = self.deadlines.partition_point(|earlier| earlier.time <= time);
+                self.deadlines.insert(position, Deadline { generation, time });
+            }
             // The shortage is the proxy's own, so the client waits.
             Err(error) if is_connect_shortage(&error) => {
                 self.waiting.push(generation);
@@ -262,16 +268,17 @@ impl Proxy {
     }
 
     fn next_deadline_in(&self) -> Option<Duration> {
-        let deadline = self.deadlines.front()?.started + PATIENCE;
-        Some(deadline.saturating_duration_since(Instant::now()))
+        let deadline = self.deadlines.front()?;
+        Some(deadline.time.saturating_duration_since(Instant::now()))
     }
 
-    /// Tries the next address of each pair whose address has not answered in time.
+    /// Tries the next address of each pair whose address has not answered in time. After the last address, breaks the
+    /// pair off.
     fn leave_silent_addresses(&mut self) -> io::Result<()> {
         while self.next_deadline_in().is_some_and(|time| time.is_zero()) {
-            let Some(Deadline { generation, started }) = self.deadlines.pop_front() else { break };
+            let Some(Deadline { generation, time }) = self.deadlines.pop_front() else { break };
             if let Some(Pair::Connecting(pair)) = self.pairs.get(generation) {
-                if pair.attempt.as_ref().is_some_and(|attempt| attempt.started == started) {
+                if pair.attempt.as_ref().is_some_and(|attempt| attempt.deadline == time) {
                     self.connect_to_next(generation)?;
                 }
             }
@@ -371,7 +378,7 @@ struct Connecting {
 
 struct Attempt {
     side: Side,
-    started: Instant,
+    deadline: Instant,
 }
 
 impl Connecting {
@@ -379,20 +386,17 @@ impl Connecting {
         Connecting { client, attempt: None, untried: Vec::new().into_iter() }
     }
 
-    fn connect_to_next(&mut self, generation: u32, poller: &OsPoller<Role>) -> io::Result<()> {
+    /// Starts the next attempt, and returns when it has to be decided.
+    fn connect_to_next(&mut self, generation: u32, poller: &OsPoller<Role>) -> io::Result<Instant> {
         if let Some(failed) = self.attempt.take() {
             failed.side.delete(poller);
         }
         let socket = start_connecting(&mut self.untried)?;
         let side = Side::new(socket, Role::Upstream, generation, Interest::WRITE, poller)?;
-        self.attempt = Some(Attempt { side, started: Instant::now() });
-        Ok(())
-    }
-
-    /// Returns the current attempt's deadline. The last address has none but the kernel's.
-    fn deadline(&self, generation: u32) -> Option<Deadline> {
-        let attempt = self.attempt.as_ref().filter(|_| !self.untried.as_slice().is_empty())?;
-        Some(Deadline { generation, started: attempt.started })
+        let patience = if self.untried.as_slice().is_empty() { LAST_PATIENCE } else { PATIENCE };
+        let deadline = Instant::now() + patience;
+        self.attempt = Some(Attempt { side, deadline });
+        Ok(deadline)
     }
 
     fn progress(&self, event: &EventObject<Role>) -> Next {
