@@ -457,6 +457,31 @@ fn a_reset_is_noticed_while_the_upstream_does_not_answer() {
 
 #[test]
 #[cfg(target_os = "linux")]
+fn an_upstream_that_accepts_and_resets_has_answered() {
+    use rustix::process::Signal;
+    for ends_first in [false, true] {
+        let (next, next_address) = upstream();
+        next.set_nonblocking(true).unwrap();
+        let silent = Silent::new("127.0.0.1:0");
+        let proxy = Server::start(PROXY, &[&silent.address.to_string(), &next_address.to_string()]);
+        let client = proxy.connect();
+        while sockets_of(&proxy) < 3 {
+            thread::sleep(Duration::from_millis(1)); // it has not started to connect
+        }
+        proxy.freeze(); // so that it does not see the connection before the reset
+        let server = silent.accept();
+        if ends_first {
+            server.shutdown(Shutdown::Write).unwrap();
+        }
+        reset(server);
+        proxy.send(Signal::CONT);
+        assert!(is_reset(&client));
+        assert_eq!(next.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
 fn an_only_upstream_that_does_not_answer_is_given_up() {
     let silent = Silent::new("127.0.0.1:0");
     let proxy = start(silent.address);
@@ -499,7 +524,8 @@ fn sockets_of(proxy: &Server) -> usize {
 #[cfg(target_os = "linux")]
 struct Silent {
     address: SocketAddr,
-    _sockets: Vec<socket2::Socket>,
+    listener: TcpListener,
+    fillers: Vec<socket2::Socket>,
 }
 
 #[cfg(target_os = "linux")]
@@ -512,14 +538,21 @@ impl Silent {
         listener.bind(&address.into()).unwrap();
         listener.listen(0).unwrap();
         let address = listener.local_addr().unwrap().as_socket().unwrap();
-        let mut sockets = vec![listener];
-        for _ in 0..4 {
+        let fillers = (0..4).map(|_| {
             let socket = new();
             socket.set_nonblocking(true).unwrap();
             let _ = socket.connect(&address.into());
-            sockets.push(socket);
-        }
-        Silent { address, _sockets: sockets }
+            socket
+        });
+        Silent { address, fillers: fillers.collect(), listener: listener.into() }
+    }
+
+    /// Answers now, and returns the first connection that another program has waited for.
+    fn accept(mut self) -> TcpStream {
+        let own = self.fillers.drain(..).map(|socket| socket.local_addr().unwrap().as_socket());
+        let own: Vec<_> = own.collect();
+        let mut connections = self.listener.incoming().map(Result::unwrap);
+        connections.find(|connection| !own.contains(&connection.peer_addr().ok())).unwrap()
     }
 }
 

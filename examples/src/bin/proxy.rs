@@ -406,6 +406,8 @@ impl Connecting {
         }
         match self.attempt.as_ref().map(|attempt| is_connected(&attempt.side.socket)) {
             Some(Ok(true)) => Next::Carry,
+            // The upstream has accepted the connection, and has reset it since.
+            Some(Err(error)) if is_reset(&error) => Next::BreakOff,
             Some(Err(_)) => Next::TryNextAddress,
             Some(Ok(false)) | None => Next::Wait,
         }
@@ -613,6 +615,12 @@ fn is_connected(socket: &TcpStream) -> io::Result<bool> {
         None if error.kind() == ErrorKind::NotConnected => Ok(false),
         None => Err(error),
     }
+}
+
+/// Returns whether an attempt's error means that it had succeeded before. A refusal is ECONNREFUSED. A reset is
+/// ECONNRESET, or on Linux EPIPE if the upstream has sent its end before (`tcp_reset` in its source).
+fn is_reset(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
 }
 
 /// Returns the addresses of all upstreams, in the order in which they are tried. Leaves out those of IPv6 if this system
