@@ -708,6 +708,23 @@ fn a_stop_breaks_off_connections_that_stay_silent() {
 }
 
 #[test]
+fn a_stop_breaks_off_connections_that_are_never_silent() {
+    let proxy = start(echo_server());
+    let client = proxy.connect();
+    assert_echoed(&client, b"hello");
+    proxy.signal();
+    let is_broken = || {
+        thread::sleep(Duration::from_secs(1));
+        let result = (&client).write_all(b"x").and_then(|()| (&client).read_exact(&mut [0]));
+        result.is_err()
+    };
+    assert!((0..60).any(|_| is_broken()));
+    let rest = proxy.rest();
+    assert!(rest.contains("\nstopping: 1 connections "), "{rest}");
+    assert!(rest.lines().last().unwrap().starts_with("carried 1 connections (1 broken off)"), "{rest}");
+}
+
+#[test]
 #[cfg(target_os = "linux")]
 fn every_address_of_the_upstreams_is_tried() {
     // Systems choose ports above this range for those who take any, so no program listens there.

@@ -51,6 +51,9 @@ const LAST_PATIENCE: Duration = Duration::from_secs(10);
 /// How long the connections have to be silent before a proxy that was asked to stop breaks them off.
 const SILENCE: Duration = Duration::from_secs(5);
 
+/// How long such a proxy waits in all.
+const GRACE: Duration = Duration::from_secs(30);
+
 /// The interest of a socket that the proxy leaves alone for now, for example because the other side is slow.
 ///
 /// A deleted socket would hide that its peer has reset the connection. A level-triggered one would be ready all the
@@ -167,8 +170,10 @@ impl Proxy {
         self.finish(output)
     }
 
-    /// Accepts the clients that connected before the stop. Serves until all connections have ended or are silent.
+    /// Accepts the clients that connected before the stop. Serves until all connections have ended or are silent, or
+    /// the time is over.
     fn finish(&mut self, output: &mut Output) -> io::Result<()> {
+        let end = Instant::now() + GRACE;
         let mut totals = Totals::default();
         let mut silent_since = Instant::now();
         let mut is_announced = false;
@@ -181,17 +186,19 @@ impl Proxy {
                 totals.clone_from(&self.totals);
                 silent_since = Instant::now();
             }
-            let left = SILENCE.saturating_sub(silent_since.elapsed());
+            let left = end.min(silent_since + SILENCE).saturating_duration_since(Instant::now());
             let is_done = self.pairs.is_empty() && !self.acceptor.is_open();
             if is_done || left.is_zero() {
                 break;
             }
-            if !is_announced {
+            if !is_announced && !self.pairs.is_empty() {
                 is_announced = true;
                 output.line(format_args!(
-                    "stopping: {} connections have to end, or be silent for {} s; Ctrl-C ends them at once",
+                    "stopping: {} connections have to end, or be silent for {} s, within {} s; \
+                     Ctrl-C ends them at once",
                     self.pairs.len(),
-                    SILENCE.as_secs()
+                    SILENCE.as_secs(),
+                    GRACE.as_secs()
                 ));
             }
             self.wait_and_serve(left.min(output.due_in()))?;
