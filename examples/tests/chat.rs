@@ -392,17 +392,18 @@ fn a_stop_passes_on_no_more_than_was_said_before_it() {
 }
 
 #[test]
+#[cfg(target_os = "linux")] // elsewhere the accept queue may be too short
 fn a_stop_does_not_wait_for_nobody() {
     let server = Server::start(CHAT, &[]);
     server.freeze();
-    for _ in 0..100 {
+    for _ in 0..200 {
         server.connect();
     }
     server.signal();
     server.send(Signal::CONT);
     let rest = server.rest();
     assert!(!rest.contains("stopping: 0 people"), "{rest}");
-    assert!(rest.contains("\n100 joined"), "{rest}");
+    assert!(rest.contains("\n200 joined"), "{rest}");
 }
 
 #[test]
