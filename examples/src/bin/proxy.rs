@@ -8,7 +8,7 @@ use std::fmt;
 use std::io::{self, BufRead, ErrorKind, Read, Write};
 use std::iter;
 use std::mem;
-use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -640,12 +640,13 @@ fn addresses_of(upstreams: &[String]) -> anyhow::Result<Vec<SocketAddr>> {
     for upstream in upstreams {
         let mut addresses = resolve(upstream)?;
         addresses.retain(|address| address.is_ipv4() || has_ipv6);
-        for address in addresses.iter_mut().filter(|address| address.ip().is_unspecified()) {
-            // To connect to it means this host, as these addresses do.
-            address.set_ip(match address {
-                SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-                SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-            });
+        for address in &mut addresses {
+            // To connect to an unspecified address means this host, as the loopback address does.
+            match address.ip().to_canonical() {
+                IpAddr::V4(Ipv4Addr::UNSPECIFIED) => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+                IpAddr::V6(Ipv6Addr::UNSPECIFIED) => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+                _ => {}
+            }
         }
         ensure!(!addresses.is_empty(), "cannot connect to {upstream}: this system has no IPv6");
         all.extend(addresses);
@@ -667,7 +668,7 @@ fn leads_to(address: SocketAddr, listener: SocketAddr) -> bool {
 /// Checks that `text` is an address that can be connected to.
 fn upstream(text: &str) -> Result<String, String> {
     let address = options::address(text)?;
-    let port = address.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+    let port = address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
     if port == Some(0) { Err("expected a port from 1 to 65535".to_owned()) } else { Ok(address) }
 }
 
