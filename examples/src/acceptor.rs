@@ -242,9 +242,13 @@ pub fn accept_one(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)>
 /// Those of dup(2) if a connection is waiting, and otherwise `WouldBlock`, because this is no shortage then.
 pub fn check_room(listener: &impl AsFd) -> io::Result<()> {
     let Err(shortage) = listener.as_fd().try_clone_to_owned() else { return Ok(()) };
+    Err(if is_waiting(listener) { shortage } else { ErrorKind::WouldBlock.into() })
+}
+
+/// Returns whether a connection waits in the listener's queue.
+pub fn is_waiting(listener: &impl AsFd) -> bool {
     let mut fds = [PollFd::new(listener, PollFlags::IN)];
-    let is_waiting = poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0);
-    Err(if is_waiting { shortage } else { ErrorKind::WouldBlock.into() })
+    poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
 #[cfg(test)]

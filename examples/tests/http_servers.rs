@@ -2,13 +2,13 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use common::every_server::{Program, faulty};
-use common::{LONG, Server, is_on_epoll, reset, run};
+use common::{LONG, Server, is_on_epoll, patient, reset, run};
 use rustix::process::{Resource, Signal, getrlimit, setrlimit};
 
 const HTTP: &str = env!("CARGO_BIN_EXE_http");
@@ -45,6 +45,8 @@ on_every_server! {
     a_stop_waits_for_the_request_under_way
     a_stop_answers_six_hundred_clients_at_once
     a_stop_with_more_clients_than_descriptors_answers_all
+    a_stop_while_descriptors_are_short_ends_it
+    a_stop_refuses_clients_that_connect_later
     the_totals_are_printed
     its_help_and_its_errors_name_its_options
 }
@@ -319,6 +321,35 @@ fn a_stop_with_more_clients_than_descriptors_answers_all(variant: Variant) {
     sockets.iter().for_each(check_answer);
     let last = server.last_line();
     assert!(last.starts_with("served 100 connections") && last.contains("answered 100 requests"), "{last}");
+}
+
+fn a_stop_while_descriptors_are_short_ends_it(variant: Variant) {
+    let server = variant.start(&["--idle", "60"]);
+    #[cfg(target_os = "linux")]
+    server.limit_fds(24);
+    let _silent: Vec<TcpStream> = (0..40).map(|_| server.connect()).collect();
+    #[cfg(target_os = "linux")]
+    server.assert_at_rest(); // so it has accepted as many as it can
+    let start = Instant::now();
+    server.interrupt();
+    assert!(start.elapsed() < Duration::from_secs(30), "it waited for silent clients");
+}
+
+/// Each client waits for its answer, so the server's queue is empty again and again.
+fn a_stop_refuses_clients_that_connect_later(variant: Variant) {
+    let mut server = variant.start(&[]);
+    ask_on_a_new_connection(&server);
+    server.signal();
+    server.line_with("stopping");
+    let is_served = || {
+        let mut socket = TcpStream::connect(server.address)?;
+        patient(&socket);
+        socket.write_all(REQUEST)?;
+        read_answer(&socket).ok_or(io::Error::from(ErrorKind::UnexpectedEof))
+    };
+    let served = (0..).map_while(|_| is_served().ok()).count();
+    assert!(served < 10, "{served} clients were served");
+    server.last_line();
 }
 
 fn the_totals_are_printed(variant: Variant) {
