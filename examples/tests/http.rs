@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use common::every_server::{Program, every_server};
 use common::{Server, check_help_and_errors, need, reset, run};
+use rustix::process::Signal;
 use socket2::SockRef;
 
 const HTTP: &str = env!("CARGO_BIN_EXE_http");
@@ -617,6 +618,37 @@ fn a_stop_finishes_what_is_under_way() {
     assert!(last.starts_with("served 5 connections") && last.contains("answered 4 requests"), "{last}");
     assert!(start.elapsed() < Duration::from_secs(30));
     assert_closed(half);
+}
+
+/// The server accepts 64 clients at a time, so no event follows the last one of these.
+#[test]
+fn a_stop_ends_the_server_once_its_queue_is_empty() {
+    for clients in [64, 128] {
+        let server = start(&["--idle", "60"]);
+        server.freeze();
+        let readers: Vec<_> =
+            (0..clients).map(|_| ask(&server, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")).collect();
+        let start = Instant::now();
+        server.signal();
+        server.send(Signal::CONT);
+        for mut reader in readers {
+            assert_eq!(Answer::read(&mut reader).status, 200);
+        }
+        server.last_line();
+        assert!(start.elapsed() < Duration::from_secs(30), "it waited for nothing");
+    }
+}
+
+#[test]
+fn a_stop_ends_a_full_server_once_its_last_client_has_left() {
+    let server = start(&["--idle", "60", "--connections", "1"]);
+    let _silent = server.connect();
+    let waiting = ask(&server, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    let start = Instant::now();
+    server.signal();
+    assert_eq!(Answer::read(&mut { waiting }).status, 200);
+    server.last_line();
+    assert!(start.elapsed() < Duration::from_secs(30), "it waited for nothing");
 }
 
 #[test]

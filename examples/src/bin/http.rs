@@ -57,6 +57,9 @@ const LINGER: Duration = Duration::from_secs(2);
 /// How long a new client has for its first request once the program stops. The request may be on its way.
 const LAST_CHANCE: Duration = Duration::from_secs(1);
 
+/// How long to wait, once the program stops, before it looks for clients again.
+const AGAIN: Duration = Duration::from_millis(10);
+
 fn main() -> ExitCode {
     exit_code("http", run(Options::parse()))
 }
@@ -177,6 +180,9 @@ impl Server {
                 end = Some(self.service.deadline());
                 self.begin_to_stop(&mut buffer)?;
             }
+            if self.is_draining() {
+                self.accept()?;
+            }
             let is_done = self.connections.is_empty() && !self.acceptor.is_open();
             if end.is_some_and(|end| is_done || end <= Instant::now()) {
                 return Ok(());
@@ -184,8 +190,14 @@ impl Server {
         }
     }
 
+    /// Returns whether the program stops and clients that have connected before may still wait. No event says that the
+    /// listener's queue is empty.
+    fn is_draining(&self) -> bool {
+        self.service.is_stopping && self.acceptor.is_open()
+    }
+
     fn due_in(&self) -> Duration {
-        [self.deadlines.due_in(), self.acceptor.due_in()]
+        [self.deadlines.due_in(), self.acceptor.due_in(), self.is_draining().then_some(AGAIN)]
             .into_iter()
             .flatten()
             .fold(self.output.due_in(), Duration::min)
