@@ -33,6 +33,7 @@ macro_rules! on_every_server {
 on_every_server! {
     a_request_followed_by_a_half_close_is_answered
     six_hundred_clients_that_stay_are_served_with_64_descriptors
+    a_client_that_sends_a_body_keeps_its_connection
     silent_clients_give_their_descriptors_back
     a_client_that_sends_byte_after_byte_is_closed
     a_client_that_never_reads_is_closed
@@ -171,16 +172,30 @@ fn ask_on_a_new_connection(server: &Server) {
     check_answer(&socket);
 }
 
+fn a_client_that_sends_a_body_keeps_its_connection(variant: Variant) {
+    let options = if variant.path == HTTP { &["--body", "5000000"][..] } else { &[] };
+    let server = variant.start(options);
+    let mut socket = server.connect();
+    for length in [0, 1, 900_000, 5_000_000] {
+        write!(socket, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n").unwrap();
+        socket.write_all(&vec![b'x'; length]).unwrap();
+        assert!(read_answer(&socket).is_some(), "a body of {length} bytes");
+        ask(&socket);
+        check_answer(&socket);
+    }
+}
+
 fn silent_clients_give_their_descriptors_back(variant: Variant) {
     let server = variant.start(&["--idle", "1"]);
     #[cfg(target_os = "linux")]
     server.limit_fds(64);
     let silent: Vec<TcpStream> = (0..140).map(|_| server.connect()).collect();
     for (number, mut socket) in silent.iter().enumerate() {
-        let sent: &[u8] = match number % 4 {
+        let sent: &[u8] = match number % 5 {
             0 => b"",
             1 => b"GET / HT",
             2 => b"GET / HTTP/1.1\r\nHost: x\r\n",
+            3 => b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n",
             _ => REQUEST,
         };
         socket.write_all(sent).unwrap();

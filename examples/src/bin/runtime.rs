@@ -6,7 +6,6 @@
 //! With `--tokio` the same server runs on tokio, to compare the two.
 
 use std::cell::{Cell, RefCell};
-use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind};
 use std::marker::PhantomData;
@@ -17,7 +16,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use clap::Parser;
 use examples::acceptor::{check_room, is_waiting};
@@ -28,13 +27,13 @@ use examples::runtime::timers::HyperTimer;
 use examples::runtime::{Either, Latch, Runtime, race, spawn, yield_now};
 use examples::signals::Stop;
 use examples::sockets::{is_shortage, listen, reset_on_close};
-use http_body_util::Full;
-use hyper::body::Incoming;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Incoming};
 use hyper::header::{CONNECTION, HeaderValue};
 use hyper::rt::{Read, ReadBufCursor, Sleep, Timer, Write};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Request, Response, StatusCode, Uri};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener as TokioListener, TcpStream as TokioStream};
 use tokio::runtime::Builder;
@@ -50,7 +49,7 @@ struct Options {
     /// Serve the same on tokio's current_thread runtime, to compare
     #[arg(long)]
     tokio: bool,
-    /// How long a client may take to send a request's head, or to read a part of an answer
+    /// How long a client may take to send a request's head, to send its body, or to read a part of an answer
     #[arg(long, value_name = "SECONDS", default_value = "10")]
     #[arg(value_parser = options::seconds, allow_negative_numbers = true)]
     idle: Duration,
@@ -269,11 +268,14 @@ impl<P: Platform> Server<P> {
 
     async fn answer_requests(&self, stream: P::Stream, finish: Latch) {
         let is_new = Cell::new(true);
-        let service = service_fn(|request| {
+        let service = service_fn(async |request: Request<Incoming>| {
             is_new.set(false);
+            let (head, body) = request.into_parts();
+            if !body.is_end_stream() {
+                timeout::<P, _>(self.idle, drop_body(body)).await.context("the body takes too long")??;
+            }
             self.requests.set(self.requests.get() + 1);
-            let response = answer(&request, finish.is_open());
-            async { Ok::<_, Infallible>(response) }
+            Ok::<_, anyhow::Error>(answer(&head.uri, finish.is_open()))
         });
         let stream = WriteTimeout::<P> { stream, limit: self.idle, waiting: None };
         let connection = http1::Builder::new()
@@ -313,8 +315,17 @@ impl<P: Platform> Server<P> {
     }
 }
 
-fn answer(request: &Request<Incoming>, is_last: bool) -> Response<Full<Bytes>> {
-    let (status, text) = match request.uri().path() {
+/// Reads the body, which no answer needs. hyper would close a connection that has an unread body, and then the client
+/// may lose its answer.
+async fn drop_body(mut body: Incoming) -> hyper::Result<()> {
+    while let Some(frame) = body.frame().await {
+        frame?;
+    }
+    Ok(())
+}
+
+fn answer(uri: &Uri, is_last: bool) -> Response<Full<Bytes>> {
+    let (status, text) = match uri.path() {
         "/" => (StatusCode::OK, "Hello from hyper on pollio.\n"),
         _ => (StatusCode::NOT_FOUND, "Nothing here.\n"),
     };
