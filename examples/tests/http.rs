@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::process::Command;
 use std::thread::{scope, sleep};
@@ -503,6 +503,36 @@ fn a_client_that_takes_too_long_is_closed_and_gets_408_only_within_a_request() {
     assert_served(&server);
     let last = server.interrupt();
     assert!(last.contains("(4 timed out"), "{last}");
+}
+
+#[test]
+fn an_empty_line_after_a_body_is_not_the_start_of_a_request() {
+    let server = start(&["--idle", "1"]);
+    for end in ["\r\n", "\n", "\r\n\r\n"] {
+        let mut idle = ask(&server, &[&post(b"hello"), end.as_bytes()].concat());
+        assert_eq!(Answer::read(&mut idle).body, b"hello");
+        assert_closed(idle); // without a 408
+        let mut new = ask(&server, &[end.as_bytes(), b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"].concat());
+        assert_eq!(Answer::read(&mut new).status, 200);
+    }
+}
+
+#[test]
+fn empty_lines_now_and_then_do_not_keep_a_connection_open() {
+    let server = start(&["--idle", "1"]);
+    let slow = server.connect();
+    scope(|scope| {
+        scope.spawn(|| {
+            while (&slow).write_all(b"\r\n").is_ok() {
+                sleep(Duration::from_millis(100));
+            }
+        });
+        match (&slow).read(&mut [0; 1]) {
+            Ok(read) => assert_eq!(read, 0),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+        }
+        let _ = slow.shutdown(Shutdown::Write);
+    });
 }
 
 #[test]

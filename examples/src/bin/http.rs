@@ -405,10 +405,11 @@ impl Connection {
         if self.conversation.unsent().is_empty() && !self.is_ended {
             let Some(read) = if_ready(self.socket.read(buffer))? else { return Ok(true) };
             self.is_ended = read == 0;
-            if self.conversation.is_between_requests() {
+            let was_between_requests = self.conversation.is_between_requests();
+            self.conversation.receive(buffer.get(..read).unwrap_or_default());
+            if was_between_requests && !self.conversation.is_between_requests() {
                 self.deadline = service.deadline();
             }
-            self.conversation.receive(buffer.get(..read).unwrap_or_default());
             self.answer(service)?;
         }
         self.conversation.free();
