@@ -193,8 +193,20 @@ impl Conversation {
         self.stage = Stage::Over;
     }
 
+    /// Returns how many bytes of requests and answers it holds.
+    pub fn held(&self) -> usize {
+        let decoded = match &self.stage {
+            Stage::Body(_, Body::Chunked(chunked)) => chunked.decoded(),
+            _ => 0,
+        };
+        self.received.len() + decoded + self.unsent.len()
+    }
+
     /// Frees the memory that an earlier request needed, so that an idle connection is small.
     pub fn free(&mut self) {
+        if self.is_over() {
+            self.received.clear();
+        }
         for buffer in [&mut self.received, &mut self.unsent] {
             if buffer.is_empty() && buffer.capacity() > 0 {
                 *buffer = BytesMut::new();

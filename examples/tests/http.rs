@@ -5,11 +5,12 @@ mod common;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::process::Command;
+use std::sync::mpsc;
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
 use common::every_server::{Program, every_server};
-use common::{Server, check_help_and_errors, need, reset, run};
+use common::{LONG, Server, check_help_and_errors, need, reset, run};
 use rustix::process::Signal;
 use socket2::SockRef;
 
@@ -480,6 +481,56 @@ fn a_client_that_does_not_read_is_not_read_from() {
     });
     #[cfg(target_os = "linux")]
     assert!(server.peak_memory() < 20_000, "{} kB were needed", server.peak_memory());
+}
+
+/// Eleven of these bodies fit.
+#[test]
+fn the_requests_of_all_clients_have_a_limit_together() {
+    let server = start(&["--memory", "1050000", "--body", "100000"]);
+    for is_chunked in [false, true] {
+        let request = if is_chunked {
+            chunked(&format!("186a0\r\n{}\r\n0\r\n\r\n", "x".repeat(100_000))).into_bytes()
+        } else {
+            post(&[b'x'; 100_000])
+        };
+        let mut readers: Vec<_> = (0..30)
+            .map(|_| {
+                let reader = ask(&server, &request[..95_000]);
+                assert_served(&server);
+                assert_served(&server); // so it has read all of the other request too
+                reader
+            })
+            .collect();
+        for mut refused in readers.split_off(11) {
+            let answer = Answer::read(&mut refused);
+            assert!(answer.status == 503 && answer.closes());
+            assert_closed(refused);
+        }
+        for mut reader in readers {
+            reader.get_mut().write_all(&request[95_000..]).unwrap();
+            assert_eq!(Answer::read(&mut reader).body.len(), 100_000);
+        }
+    }
+    assert_served(&server);
+}
+
+#[test]
+fn the_answers_of_all_clients_have_a_limit_together() {
+    let server = start(&["--memory", "0"]); // so two bodies fit
+    let request = post(&[b'x'; 1024 * 1024]);
+    let (sender, ended) = mpsc::channel();
+    scope(|scope| {
+        for _ in 0..3 {
+            let (mut greedy, sender, request) = (server.connect(), sender.clone(), &request);
+            scope.spawn(move || {
+                while greedy.write_all(request).is_ok() {} // it reads no answer
+                sender.send(()).unwrap();
+            });
+        }
+        ended.recv_timeout(LONG).expect("one of them loses its connection");
+        assert_served(&server);
+        drop(server); // ends the others
+    });
 }
 
 #[test]

@@ -46,6 +46,10 @@ struct Options {
     #[arg(long, value_name = "BYTES", default_value_t = 1024 * 1024)]
     #[arg(value_parser = options::number(0..=1_000_000_000usize), allow_negative_numbers = true)]
     body: usize,
+    /// What all requests and answers may need, if that is more than two bodies. A client that needs more gets 503
+    #[arg(long, value_name = "BYTES", default_value_t = 64 * 1024 * 1024)]
+    #[arg(value_parser = options::number(0..=1_000_000_000_000usize), allow_negative_numbers = true)]
+    memory: usize,
 }
 
 /// While so many bytes are unsent, no further request is answered.
@@ -93,6 +97,8 @@ struct Service {
     is_stopping: bool,
     /// Clients wait for a free descriptor, so no client keeps its connection for another request.
     is_crowded: bool,
+    /// What all connections need.
+    memory: usize,
     date: Date,
     totals: Totals,
 }
@@ -103,6 +109,8 @@ struct Connection {
     interest: Interest,
     deadline: Instant,
     conversation: Conversation,
+    /// What the conversation needs. A buffer that is not empty may be as large as it ever was.
+    memory: usize,
     has_answered: bool,
     /// The client has closed its side.
     is_ended: bool,
@@ -147,6 +155,7 @@ impl Server {
                 options,
                 is_stopping: false,
                 is_crowded: false,
+                memory: 0,
                 date: Date::default(),
                 totals: Totals::default(),
             },
@@ -281,6 +290,7 @@ impl Server {
 
     fn close(&mut self, generation: u32) -> io::Result<()> {
         if let Some(connection) = self.connections.remove(generation) {
+            self.service.memory -= connection.memory;
             // If this fails, the close that follows removes the registration.
             let _ = self.poller.delete(connection.socket.as_raw_fd());
         }
@@ -344,6 +354,11 @@ impl Service {
         Instant::now() + self.options.idle
     }
 
+    /// One body always fits, and the request behind it.
+    fn most_memory(&self) -> usize {
+        self.options.memory.max(2 * self.options.body)
+    }
+
     fn keeps_alive(&self) -> bool {
         !self.is_stopping && !self.is_crowded
     }
@@ -363,6 +378,7 @@ impl Connection {
             interest: Interest::READ,
             deadline: if service.is_stopping { Instant::now() + LAST_CHANCE } else { service.deadline() },
             conversation: Conversation::new(limits, route),
+            memory: 0,
             has_answered: false,
             is_ended: false,
             is_lingering: false,
@@ -403,17 +419,39 @@ impl Connection {
     fn attend(&mut self, buffer: &mut [u8], service: &mut Service) -> io::Result<bool> {
         self.answer(service)?;
         if self.conversation.unsent().is_empty() && !self.is_ended {
-            let Some(read) = if_ready(self.socket.read(buffer))? else { return Ok(true) };
-            self.is_ended = read == 0;
-            let was_between_requests = self.conversation.is_between_requests();
-            self.conversation.receive(buffer.get(..read).unwrap_or_default());
-            if was_between_requests && !self.conversation.is_between_requests() {
-                self.deadline = service.deadline();
+            if let Some(read) = if_ready(self.socket.read(buffer))? {
+                self.is_ended = read == 0;
+                let was_between_requests = self.conversation.is_between_requests();
+                self.conversation.receive(buffer.get(..read).unwrap_or_default());
+                if was_between_requests && !self.conversation.is_between_requests() {
+                    self.deadline = service.deadline();
+                }
+                self.answer(service)?;
             }
-            self.answer(service)?;
         }
-        self.conversation.free();
+        if !self.has_memory(service) {
+            if !self.conversation.unsent().is_empty() {
+                reset_on_close(&self.socket); // an answer that is cut off should not look complete
+                return Ok(false);
+            }
+            let status = Status("503 Service Unavailable");
+            self.conversation.refuse(status, &service.date.text);
+            service.count(status);
+            self.answer(service)?;
+            self.has_memory(service);
+        }
         Ok(!self.is_ended || !self.conversation.unsent().is_empty())
+    }
+
+    /// Frees what the connection no longer needs. Returns false if it needs more than before and that is too much for
+    /// the server.
+    fn has_memory(&mut self, service: &mut Service) -> bool {
+        self.conversation.free();
+        let before = self.memory;
+        let held = self.conversation.held();
+        self.memory = if held == 0 { 0 } else { before.max(held) };
+        service.memory = service.memory - before + self.memory;
+        self.memory <= before || service.memory <= service.most_memory()
     }
 
     /// Answers what has arrived, as long as the client reads the answers.
