@@ -46,9 +46,10 @@ struct Options {
     #[arg(long, value_name = "BYTES", default_value_t = 1024 * 1024)]
     #[arg(value_parser = options::number(0..=1_000_000_000usize), allow_negative_numbers = true)]
     body: usize,
-    /// What all requests and answers may need, if that is more than two bodies. A client that needs more gets 503
+    /// The most memory for the requests and answers of all clients, but at least that of two bodies. A request beyond it
+    /// gets 503
     #[arg(long, value_name = "BYTES", default_value_t = 64 * 1024 * 1024)]
-    #[arg(value_parser = options::number(0..=1_000_000_000_000usize), allow_negative_numbers = true)]
+    #[arg(value_parser = options::number(0..=1_000_000_000usize), allow_negative_numbers = true)]
     memory: usize,
 }
 
@@ -97,7 +98,7 @@ struct Service {
     is_stopping: bool,
     /// Clients wait for a free descriptor, so no client keeps its connection for another request.
     is_crowded: bool,
-    /// What all connections need.
+    /// How many bytes all connections need.
     memory: usize,
     date: Date,
     totals: Totals,
@@ -109,7 +110,7 @@ struct Connection {
     interest: Interest,
     deadline: Instant,
     conversation: Conversation,
-    /// What the conversation needs. A buffer that is not empty may be as large as it ever was.
+    /// How many bytes the conversation needs. A buffer that is not empty may be as large as it ever was.
     memory: usize,
     has_answered: bool,
     /// The client has closed its side.
