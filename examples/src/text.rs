@@ -18,6 +18,10 @@ const MOST_CODE_POINTS: usize = 8;
 /// The most code points in a name.
 const LONGEST_NAME: usize = 20;
 
+/// Characters that Unicode calls symbols, letters or marks although nothing of them is seen: the braille pattern without
+/// dots, the Egyptian hieroglyphs full blank and half blank, the Khitan filler, and the musical null notehead.
+const BLANK_GLYPHS: [char; 5] = ['\u{2800}', '\u{13441}', '\u{13442}', '\u{16fe4}', '\u{1d159}'];
+
 /// Cuts a stream of bytes into lines.
 #[derive(Debug, Default)]
 pub struct Lines {
@@ -32,13 +36,27 @@ impl Lines {
 
     /// Returns the next line in printable form, or `None` if no line is complete.
     pub fn next_line(&mut self) -> Option<String> {
-        let within_limit = &self.bytes[..self.bytes.len().min(LONGEST_LINE)];
-        let length = match within_limit.iter().position(|byte| *byte == b'\n') {
-            Some(newline) => newline + 1,
-            None if self.bytes.len() > LONGEST_LINE => end_of_last_whole_character(within_limit),
-            None => return None,
-        };
+        let length = self.length_of_next()?;
         Some(self.take(length))
+    }
+
+    /// Returns whether [`next_line`](Self::next_line) returns one.
+    pub fn has_line(&self) -> bool {
+        self.length_of_next().is_some()
+    }
+
+    /// Returns whether nothing is left to take, not even a part of a line.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    fn length_of_next(&self) -> Option<usize> {
+        let within_limit = &self.bytes[..self.bytes.len().min(LONGEST_LINE)];
+        match within_limit.iter().position(|byte| *byte == b'\n') {
+            Some(newline) => Some(newline + 1),
+            None if self.bytes.len() > LONGEST_LINE => Some(end_of_last_whole_character(within_limit)),
+            None => None,
+        }
     }
 
     /// Returns what follows the last line end. The sender closed the stream, so nothing can complete it.
@@ -66,6 +84,7 @@ fn end_of_last_whole_character(bytes: &[u8]) -> usize {
 /// Returns `text` without anything that could deceive its reader or control a terminal.
 ///
 /// - Every kind of white space becomes a space. Tabs and line separators thus still part words.
+/// - A symbol or letter whose glyph is blank becomes a space too.
 /// - Control characters, such as those of escape sequences, are removed.
 /// - Invisible characters are removed. Some reverse the direction of the text, others hide in a word.
 /// - A character without a meaning that both ends share (private, or not assigned) becomes U+FFFD.
@@ -83,7 +102,7 @@ fn as_visible(char: char) -> Option<char> {
     if char.is_ascii_graphic() {
         return Some(char); // most are, so this saves the tables
     }
-    if char.is_whitespace() {
+    if char.is_whitespace() || BLANK_GLYPHS.contains(&char) {
         return Some(' ');
     }
     match char.general_category() {
@@ -214,6 +233,14 @@ mod tests {
         ];
         for white in white {
             assert_eq!(printable(&format!("two{white}words{white}")), "two words", "{white:?}");
+        }
+    }
+
+    #[test]
+    fn a_blank_glyph_is_white_space() {
+        for blank in BLANK_GLYPHS {
+            assert_eq!(printable(&format!("two{blank}words{blank}")), "two words", "{blank:?}");
+            assert!(Name::new(&format!("ada{blank}")).is_none(), "{blank:?}");
         }
     }
 

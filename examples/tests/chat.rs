@@ -213,7 +213,7 @@ fn nothing_that_deceives_a_reader_passes() {
         ("\x1b]0;title\x1b\\", "]0;title\\"),
         ("\u{9b}31mred", "31mred"),
         ("good\rbad", "good bad"),
-        ("a\tb\u{b}c\u{c}d\u{85}e\u{2028}f\u{2029}g\u{a0}h", "a b c d e f g h"),
+        ("a\tb\u{b}c\u{c}d\u{85}e\u{2028}f\u{2029}g\u{a0}h\u{2800}i", "a b c d e f g h i"),
         ("x\u{202e}cod.exe", "xcod.exe"),
         ("\u{2066}a\u{2069}\u{200f}b\u{61c}c", "abc"),
         ("pay\u{200b}p\u{200d}a\u{2060}l\u{feff}\u{ad}", "paypal"),
@@ -263,6 +263,37 @@ fn garbage_and_lines_without_end_harm_nobody() {
     rude.say("\n/nick  \nend\n");
     let heard = listener.hear_until("rude: end");
     assert_eq!(heard.iter().map(|line| line.matches('y').count()).sum::<usize>(), 100_000);
+}
+
+#[test]
+fn who_says_much_at_once_leaves_others_their_turn() {
+    let server = Server::start(CHAT, &[]);
+    let mut listener = Person::join(&server);
+    let mut talkative = Person::named(&server, "talkative");
+    let mut brief = Person::named(&server, "brief");
+    listener.hear_until(" is brief now");
+    server.freeze();
+    let many: String = (0..1_000).map(|n| format!("line {n}\n")).collect(); // is read at once
+    talkative.say(&many);
+    brief.say("hello\n");
+    server.send(Signal::CONT);
+    let heard = listener.hear_until("brief: hello");
+    assert!(heard.len() < 200, "after {} lines", heard.len());
+    for n in heard.len() - 1..1_000 {
+        assert_eq!(listener.hear(), format!("talkative: line {n}"));
+    }
+}
+
+#[test]
+fn empty_lines_are_not_told() {
+    let server = Server::start(CHAT, &[]);
+    let mut listener = Person::join(&server);
+    let mut speaker = Person::named(&server, "quiet");
+    listener.hear_until(" is quiet now");
+    speaker.say(&"\n \r\n\u{200b}\u{2800}\n".repeat(5_000));
+    speaker.say("something\n");
+    assert_eq!(listener.hear(), "quiet: something");
+    assert!(server.interrupt().contains("; 2 messages"));
 }
 
 #[test]
@@ -326,6 +357,53 @@ fn a_stop_passes_on_what_was_said_before_it() {
     let mut joined = Person(BufReader::new(joins));
     joined.hear_until("* the chat ends");
     assert!(server.last_line().starts_with("3 joined, 0 of them too slow; 1002 messages"));
+}
+
+/// Writes as much as there is room for. Returns how much that was.
+fn fill(mut socket: &TcpStream) -> usize {
+    socket.set_nonblocking(true).unwrap();
+    let mut sent = 0;
+    while let Ok(more) = socket.write(&[b'x'; 65_536]) {
+        sent += more;
+    }
+    socket.set_nonblocking(false).unwrap();
+    sent
+}
+
+#[test]
+fn a_stop_passes_on_no_more_than_was_said_before_it() {
+    let server = Server::start(CHAT, &["--backlog=100000"]);
+    let mut listener = Person::join(&server);
+    let mut speaker = Person::named(&server, "speaker");
+    listener.hear_until(" is speaker now");
+    server.freeze();
+    let before = fill(speaker.0.get_ref());
+    let speaking = thread::spawn(move || {
+        let more = [b'x'; 65_536];
+        while speaker.0.get_mut().write_all(&more).is_ok() {}
+    });
+    server.signal();
+    server.send(Signal::CONT);
+    let heard: usize = listener.hear_until("* the chat ends").iter().map(String::len).sum();
+    assert!((1..=before + before / 100).contains(&heard), "{heard} of {before} bytes"); // names come on top
+    speaking.join().unwrap();
+    let rest = server.rest();
+    assert!(rest.contains("\nstopping: 1 people "), "{rest}");
+}
+
+#[test]
+#[cfg(target_os = "linux")] // elsewhere the accept queue may be too short
+fn a_stop_does_not_wait_for_nobody() {
+    let server = Server::start(CHAT, &[]);
+    server.freeze();
+    for _ in 0..200 {
+        server.connect();
+    }
+    server.signal();
+    server.send(Signal::CONT);
+    let rest = server.rest();
+    assert!(!rest.contains("stopping: 0 people"), "{rest}");
+    assert!(rest.contains("\n200 joined"), "{rest}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -343,6 +343,7 @@ fn help_and_bad_arguments_are_said() {
             vec!["127.0.0.1:0", "127.0.0.1:0"],
             "'127.0.0.1:0' for '<UPSTREAM>...': expected a port from 1 to 65535",
         ),
+        (vec!["127.0.0.1:0", "127.0.0.1:00"], "expected a port from 1 to 65535"),
         (vec!["127.0.0.1:0", "127.0.0.1:1", "nonsense"], "'nonsense' for '<UPSTREAM>...'"),
         (vec!["127.0.0.1:0", "no-such-host.invalid:80"], "cannot resolve no-such-host.invalid:80"),
         (vec!["--frobnicate"], "'--frobnicate'"),
@@ -354,19 +355,49 @@ fn help_and_bad_arguments_are_said() {
     }
 }
 
-#[test]
-fn an_upstream_that_is_the_proxy_itself_is_refused() {
+/// Starts the proxy on a port that is free on each host, with an upstream on the same port. Returns what it says
+/// first, which is an error if it refuses to start.
+fn first_words(listen: &str, upstream: &str) -> String {
     for _ in 0..20 {
-        let (_, address) = upstream();
-        let output = run(PROXY, &[&address.to_string(), &address.to_string()]);
-        let text = String::from_utf8(output.stderr).unwrap();
-        assert!(!output.status.success());
-        if text.contains("the upstream is the proxy itself") {
-            return;
-        }
-        assert!(text.contains("cannot listen"), "{text}"); // another test has taken the port
+        let port = TcpListener::bind("[::]:0").or_else(|_| TcpListener::bind("0.0.0.0:0"));
+        let port = port.unwrap().local_addr().unwrap().port();
+        let mut command = Command::new(PROXY);
+        command.args([format!("{listen}:{port}"), format!("{upstream}:{port}")]);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        child.kill().unwrap();
+        line += &String::from_utf8(child.wait_with_output().unwrap().stderr).unwrap();
+        if !line.contains("cannot listen") {
+            return line;
+        } // else another test has taken the port
     }
     panic!("no free port");
+}
+
+#[test]
+fn an_upstream_that_is_the_proxy_itself_is_refused() {
+    for (listen, upstream) in [
+        ("127.0.0.1", "127.0.0.1"),
+        ("127.0.0.1", "[::ffff:127.0.0.1]"),
+        ("127.0.0.1", "0.0.0.0"),
+        ("127.0.0.1", "[::ffff:0.0.0.0]"),
+        ("0.0.0.0", "0.0.0.0"),
+        ("0.0.0.0", "127.0.0.1"),
+    ] {
+        let said = first_words(listen, upstream);
+        assert!(said.contains("the upstream is the proxy itself"), "{listen}, {upstream}: {said}");
+    }
+    if TcpListener::bind("[::1]:0").is_ok() {
+        for (listen, upstream) in [("[::1]", "[::]"), ("[::]", "[::1]"), ("[::]", "127.0.0.1")] {
+            let said = first_words(listen, upstream);
+            assert!(said.contains("the upstream is the proxy itself"), "{listen}, {upstream}: {said}");
+        }
+    }
+    for (listen, upstream) in [("127.0.0.1", "192.0.2.1"), ("0.0.0.0", "192.0.2.1")] {
+        let said = first_words(listen, upstream); // an address that no host has (RFC 5737)
+        assert!(said.starts_with("proxy on "), "{listen}, {upstream}: {said}");
+    }
 }
 
 /// Writes until there is no more room on the way. Returns how much that was.
@@ -425,6 +456,50 @@ fn a_reset_is_noticed_while_the_upstream_does_not_answer() {
     wait_until_all_pairs_are_closed(&proxy);
 }
 
+#[test]
+#[cfg(target_os = "linux")]
+fn an_upstream_that_accepts_and_resets_has_answered() {
+    use rustix::process::Signal;
+    let (next, next_address) = upstream();
+    next.set_nonblocking(true).unwrap();
+    for ends_first in [false, true] {
+        let (silent, proxy, client) = loop {
+            let silent = Silent::new("127.0.0.1:0");
+            let proxy = Server::start(PROXY, &[&silent.address.to_string(), &next_address.to_string()]);
+            let client = proxy.connect();
+            while sockets_of(&proxy) < 3 {
+                thread::sleep(Duration::from_millis(1)); // it has not started to connect
+            }
+            proxy.freeze(); // so that it does not see the connection before the reset
+            if next.accept().is_err() {
+                break (silent, proxy, client);
+            } // else the proxy's patience has ended first
+        };
+        let server = silent.accept();
+        if ends_first {
+            server.shutdown(Shutdown::Write).unwrap();
+        }
+        reset(server);
+        proxy.send(Signal::CONT);
+        assert!(is_reset(&client));
+        assert_eq!(next.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn an_only_upstream_that_does_not_answer_is_given_up() {
+    let silent = Silent::new("127.0.0.1:0");
+    let proxy = start(silent.address);
+    let waits = proxy.connect();
+    for _ in 0..10 {
+        proxy.connect(); // and closes it, which is no reset
+    }
+    assert!(is_reset(&waits));
+    wait_until_all_pairs_are_closed(&proxy);
+    assert!(proxy.interrupt().starts_with("carried 11 connections (11 broken off)"));
+}
+
 /// Waits until the proxy has closed all connections.
 fn wait_until_all_pairs_are_closed(proxy: &Server) {
     if !cfg!(target_os = "linux") {
@@ -455,7 +530,8 @@ fn sockets_of(proxy: &Server) -> usize {
 #[cfg(target_os = "linux")]
 struct Silent {
     address: SocketAddr,
-    _sockets: Vec<socket2::Socket>,
+    listener: TcpListener,
+    fillers: Vec<socket2::Socket>,
 }
 
 #[cfg(target_os = "linux")]
@@ -468,14 +544,21 @@ impl Silent {
         listener.bind(&address.into()).unwrap();
         listener.listen(0).unwrap();
         let address = listener.local_addr().unwrap().as_socket().unwrap();
-        let mut sockets = vec![listener];
-        for _ in 0..4 {
+        let fillers = (0..4).map(|_| {
             let socket = new();
             socket.set_nonblocking(true).unwrap();
             let _ = socket.connect(&address.into());
-            sockets.push(socket);
-        }
-        Silent { address, _sockets: sockets }
+            socket
+        });
+        Silent { address, fillers: fillers.collect(), listener: listener.into() }
+    }
+
+    /// Answers now, and returns the first connection that another program has waited for.
+    fn accept(mut self) -> TcpStream {
+        let own = self.fillers.drain(..).map(|socket| socket.local_addr().unwrap().as_socket());
+        let own: Vec<_> = own.collect();
+        let mut connections = self.listener.incoming().map(Result::unwrap);
+        connections.find(|connection| !own.contains(&connection.peer_addr().ok())).unwrap()
     }
 }
 
@@ -626,6 +709,23 @@ fn a_stop_breaks_off_connections_that_stay_silent() {
 }
 
 #[test]
+fn a_stop_breaks_off_connections_that_are_never_silent() {
+    let proxy = start(echo_server());
+    let client = proxy.connect();
+    assert_echoed(&client, b"hello");
+    proxy.signal();
+    let is_broken = || {
+        thread::sleep(Duration::from_secs(1));
+        let result = (&client).write_all(b"x").and_then(|()| (&client).read_exact(&mut [0]));
+        result.is_err()
+    };
+    assert!((0..60).any(|_| is_broken()));
+    let rest = proxy.rest();
+    assert!(rest.contains("\nstopping: 1 connections "), "{rest}");
+    assert!(rest.lines().last().unwrap().starts_with("carried 1 connections (1 broken off)"), "{rest}");
+}
+
+#[test]
 #[cfg(target_os = "linux")]
 fn every_address_of_the_upstreams_is_tried() {
     // Systems choose ports above this range for those who take any, so no program listens there.
@@ -650,6 +750,37 @@ fn every_address_of_the_upstreams_is_tried() {
             let _ = (&proxy.connect()).read(&mut [0; 5]);
         }
         serving.join().unwrap();
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn the_address_that_has_connected_last_is_tried_first() {
+    let port = fastrand::u16(10_000..30_000); // as above
+    let hosts = ["127.0.0.1", "127.0.0.2"];
+    let upstreams = hosts.map(|host| format!("{host}:{port}"));
+    let proxy = Server::start(PROXY, &upstreams.each_ref().map(String::as_str));
+    let second = TcpListener::bind((hosts[1], port)).unwrap();
+    let client = proxy.connect();
+    let (mut server, _) = second.accept().unwrap();
+    server.write_all(b"hello").unwrap();
+    assert_reads(&client, b"hello"); // by then the proxy knows that it has connected
+    let first = TcpListener::bind((hosts[0], port)).unwrap();
+    first.set_nonblocking(true).unwrap();
+    second.set_nonblocking(true).unwrap();
+    for _ in 0..3 {
+        let _client = proxy.connect();
+        while second.accept().is_err() {
+            assert!(first.accept().is_err(), "the first address is tried first");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+    drop(second);
+    let start = Instant::now();
+    while first.accept().is_err() {
+        assert!(start.elapsed() < LONG, "the first address is not tried");
+        proxy.connect(); // as above
+        thread::sleep(Duration::from_millis(1));
     }
 }
 

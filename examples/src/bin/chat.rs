@@ -22,6 +22,7 @@ use examples::signals::Stop;
 use examples::sockets::{if_ready, notice_dead_peers};
 use examples::text::{Lines, Name};
 use pollio::{EventKind, EventObject, Interest, OsPoller, Poller};
+use rustix::io::ioctl_fionread;
 
 /// A chat for terminals, on pollio
 #[derive(Parser)]
@@ -39,7 +40,10 @@ struct Options {
 /// How much is read at a time.
 const BUFFER: usize = 16 * 1_024;
 
-/// How long a stopped chat waits for its readers.
+/// How many lines of one person are obeyed before others get their turn.
+const LINES_AT_A_TIME: u32 = 64;
+
+/// How long a stopped chat waits for people who have more to say or to read.
 const GRACE: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
@@ -63,6 +67,8 @@ struct Chat {
     stop: Stop,
     acceptor: Acceptor<EventKind>,
     people: Connections<Person>,
+    /// Those with more lines than one turn allows. Their sockets are left alone until these are obeyed.
+    talkative: Vec<u32>,
     /// Those who have to go, and why. They are removed after the event, not while somebody is being told something.
     leaving: Vec<(u32, Why)>,
     /// How many bytes may wait for one person.
@@ -98,6 +104,7 @@ impl Chat {
             stop,
             acceptor,
             people: Connections::default(),
+            talkative: Vec::new(),
             leaving: Vec::new(),
             backlog: options.backlog * 1_024,
             events: Vec::new(),
@@ -121,25 +128,33 @@ impl Chat {
     fn finish(&mut self, output: &Output) -> io::Result<()> {
         let end = Instant::now() + GRACE;
         let mut is_announced = false;
+        self.talkative.clear();
+        for generation in self.people.generations() {
+            let Some(person) = self.people.get_mut(generation) else { continue };
+            person.hear_what_has_arrived();
+            if person.has_line() {
+                self.talkative.push(generation);
+            }
+        }
         loop {
             self.accept()?;
-            for generation in self.people.generations() {
-                while self.listen_to(generation) && Instant::now() < end {}
-            }
             if self.acceptor.is_drained() {
                 self.acceptor.close(&self.poller)?;
             }
-            self.say_goodbye()?;
             let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.people.iter().all(|(_, person)| person.is_heard()) {
+                self.say_goodbye()?;
+            }
             let is_done = self.people.is_empty() && !self.acceptor.is_open();
             if is_done || left.is_zero() {
                 return Ok(());
             }
-            if !is_announced {
+            let busy = self.people.iter().filter(|(_, person)| person.is_busy()).count();
+            if !is_announced && busy > 0 {
                 is_announced = true;
                 output.line(format_args!(
-                    "stopping: {} people have to read what was said, for at most {} s; Ctrl-C ends it at once",
-                    self.people.len(),
+                    "stopping: {busy} people have more to say or to read, for at most {} s; \
+                     Ctrl-C ends it at once",
                     GRACE.as_secs()
                 ));
             }
@@ -149,6 +164,8 @@ impl Chat {
 
     fn wait_and_serve(&mut self, timeout: Duration) -> io::Result<()> {
         let timeout = self.acceptor.due_in().map_or(timeout, |due| due.min(timeout));
+        let talkative = mem::take(&mut self.talkative);
+        let timeout = if talkative.is_empty() { timeout } else { Duration::ZERO };
         let mut events = mem::take(&mut self.events);
         self.poller.wait_into(&mut events, Some(timeout))?;
         for event in &events {
@@ -159,6 +176,10 @@ impl Chat {
             self.remove_leaving()?;
         }
         self.events = events; // for its memory
+        for generation in talkative {
+            self.obey_lines(generation);
+            self.remove_leaving()?;
+        }
         self.acceptor.retry(&self.poller)
     }
 
@@ -166,7 +187,10 @@ impl Chat {
         while let Some((socket, address)) = self.acceptor.accept(&self.poller)? {
             notice_dead_peers(&socket);
             let generation = self.people.next_generation();
-            let person = Person::new(socket, address, generation);
+            let mut person = Person::new(socket, address, generation);
+            if self.stop.is_requested() {
+                person.hear_what_has_arrived();
+            }
             if self.poller.add(person.event).is_err() {
                 return self.acceptor.pause(&self.poller); // the poller has no memory for another one
             }
@@ -191,33 +215,41 @@ impl Chat {
         }
     }
 
-    /// Reads once from a person, and does what the lines ask for. Returns whether there may be more to read.
-    fn listen_to(&mut self, generation: u32) -> bool {
-        let Some(person) = self.people.get_mut(generation) else { return false };
+    /// Reads once from a person, and does what the first lines ask for.
+    fn listen_to(&mut self, generation: u32) {
+        let Some(person) = self.people.get_mut(generation) else { return };
+        if person.has_line() {
+            return; // earlier lines come first
+        }
         let length = match if_ready(person.socket.read(&mut self.buffer)) {
             Ok(Some(length)) => length,
-            Ok(None) => return false,
-            Err(_) => {
-                self.leaving.push((generation, Why::Left));
-                return false;
-            }
+            Ok(None) => return,
+            Err(_) => return self.leaving.push((generation, Why::Left)),
         };
-        person.lines.push(&self.buffer[..length]);
-        while let Some(line) = self.people.get_mut(generation).and_then(|person| person.lines.next_line()) {
-            self.obey(generation, &line);
-        }
+        person.hear(&self.buffer[..length]);
+        self.obey_lines(generation);
         if length == 0 {
-            if let Some(line) = self.people.get_mut(generation).and_then(|person| person.lines.last_line()) {
-                self.obey(generation, &line);
-            }
             self.leaving.push((generation, Why::Left));
         }
-        length > 0
     }
 
-    /// Does what a person's line asks for: gives them a name, or tells the line to the others.
+    /// Does what a person's next lines ask for. If there are too many for one turn, the next turn goes on.
+    fn obey_lines(&mut self, generation: u32) {
+        for _ in 0..LINES_AT_A_TIME {
+            let Some(person) = self.people.get_mut(generation) else { return };
+            let Some(line) = person.next_line() else { return };
+            self.obey(generation, &line);
+        }
+        if self.people.get(generation).is_some_and(Person::has_line) {
+            self.talkative.push(generation);
+        }
+    }
+
+    /// Does what a person's line asks for: gives them a name, or tells the line to the others. An empty line asks for
+    /// nothing.
     fn obey(&mut self, generation: u32, line: &str) {
         match line.strip_prefix("/nick") {
+            _ if line.is_empty() => {}
             Some(rest) if rest.is_empty() || rest.starts_with(' ') => self.rename(generation, rest.trim()),
             _ => self.say(generation, line),
         }
@@ -323,6 +355,8 @@ struct Person {
     name: Name,
     /// What they write.
     lines: Lines,
+    /// How many more bytes of it are heard. Only a stop sets a limit.
+    left_to_hear: u64,
     /// What the socket had no room for. Everyone's queue holds the same messages.
     unsent: VecDeque<Rc<[u8]>>,
     /// How much of the first of them is sent.
@@ -340,11 +374,49 @@ impl Person {
             interest: Interest::READ,
             name: Name::from(address),
             lines: Lines::default(),
+            left_to_hear: u64::MAX,
             unsent: VecDeque::new(),
             sent_of_first: 0,
             backlog: 0,
             knows_of_end: false,
         }
+    }
+
+    /// From now on, hears only what the socket has received by now.
+    fn hear_what_has_arrived(&mut self) {
+        self.left_to_hear = ioctl_fionread(&self.socket).unwrap_or(0);
+    }
+
+    /// Takes what was read from the socket. If it is empty, they have written their last.
+    ///
+    /// What is over the limit is ignored. If it was left in the socket, the close would be a reset, which could take
+    /// from them what they have not read yet.
+    fn hear(&mut self, bytes: &[u8]) {
+        let heard = self.left_to_hear.min(bytes.len() as u64);
+        self.lines.push(&bytes[..heard as usize]);
+        self.left_to_hear = if bytes.is_empty() { 0 } else { self.left_to_hear - heard };
+    }
+
+    /// Returns the next line. The last one needs no end.
+    fn next_line(&mut self) -> Option<String> {
+        match self.lines.next_line() {
+            None if self.left_to_hear == 0 => self.lines.last_line(),
+            line => line,
+        }
+    }
+
+    fn has_line(&self) -> bool {
+        self.lines.has_line() || (self.left_to_hear == 0 && !self.lines.is_empty())
+    }
+
+    /// Returns whether everything that they have to say was passed on.
+    fn is_heard(&self) -> bool {
+        self.left_to_hear == 0 && self.lines.is_empty()
+    }
+
+    /// Returns whether a stop has to wait for them.
+    fn is_busy(&self) -> bool {
+        !self.is_heard() || !self.unsent.is_empty()
     }
 
     /// Queues a message, and sends it if nothing was queued before. Returns how many bytes were sent.

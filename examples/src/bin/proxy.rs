@@ -8,7 +8,7 @@ use std::fmt;
 use std::io::{self, BufRead, ErrorKind, Read, Write};
 use std::iter;
 use std::mem;
-use std::net::{Ipv6Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -33,7 +33,8 @@ struct Options {
     /// Where to listen, for example 127.0.0.1:7002. Port 0 takes a free port
     #[arg(value_parser = options::address)]
     listen: String,
-    /// Where to forward connections, as HOST:PORT. Tries all addresses of a name, and then the next UPSTREAM
+    /// Where to forward connections, as HOST:PORT. Tries all addresses of a name, and then the next UPSTREAM. Starts
+    /// with the address that has connected last
     #[arg(value_parser = upstream, required = true)]
     upstream: Vec<String>,
 }
@@ -44,8 +45,14 @@ const BUFFER: usize = 64 * 1_024;
 /// How long an address of the upstream has to answer before the next one is tried.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// How long the last address has to answer before the client is given up.
+const LAST_PATIENCE: Duration = Duration::from_secs(10);
+
 /// How long the connections have to be silent before a proxy that was asked to stop breaks them off.
 const SILENCE: Duration = Duration::from_secs(5);
+
+/// How long such a proxy waits in all.
+const GRACE: Duration = Duration::from_secs(30);
 
 /// The interest of a socket that the proxy leaves alone for now, for example because the other side is slow.
 ///
@@ -86,9 +93,11 @@ struct Proxy {
     stop: Stop,
     acceptor: Acceptor<Role>,
     upstream: Vec<SocketAddr>,
+    /// The address of the upstream that has connected last. It is tried first.
+    preferred: Option<SocketAddr>,
     /// Both sockets of a pair are registered with its generation.
     pairs: Connections<Pair>,
-    /// Attempts that should be decided by a certain time, the earliest first.
+    /// When attempts to connect have to be decided, the earliest first.
     deadlines: VecDeque<Deadline>,
     /// Pairs that wait to connect because of a shortage.
     waiting: Vec<u32>,
@@ -107,7 +116,7 @@ enum Pair {
 
 struct Deadline {
     generation: u32,
-    started: Instant,
+    time: Instant,
 }
 
 #[derive(Clone, Default, PartialEq)]
@@ -133,13 +142,15 @@ impl Proxy {
         let poller = OsPoller::<Role>::new()?;
         let stop = Stop::on_signals(poller.waker()?)?;
         let mut acceptor = Acceptor::bind(&options.listen, Role::Listener)?;
-        ensure!(!upstream.contains(&acceptor.address()), "the upstream is the proxy itself");
+        let leads_back = |address: &SocketAddr| leads_to(*address, acceptor.address());
+        ensure!(!upstream.iter().any(leads_back), "the upstream is the proxy itself");
         acceptor.watch(&poller)?;
         Ok(Proxy {
             poller,
             stop,
             acceptor,
             upstream,
+            preferred: None,
             pairs: Connections::default(),
             deadlines: VecDeque::new(),
             waiting: Vec::new(),
@@ -159,8 +170,10 @@ impl Proxy {
         self.finish(output)
     }
 
-    /// Accepts the clients that connected before the stop. Serves until all connections have ended or are silent.
+    /// Accepts the clients that connected before the stop. Serves until all connections have ended or are silent, or
+    /// the time is over.
     fn finish(&mut self, output: &mut Output) -> io::Result<()> {
+        let end = Instant::now() + GRACE;
         let mut totals = Totals::default();
         let mut silent_since = Instant::now();
         let mut is_announced = false;
@@ -173,17 +186,19 @@ impl Proxy {
                 totals.clone_from(&self.totals);
                 silent_since = Instant::now();
             }
-            let left = SILENCE.saturating_sub(silent_since.elapsed());
+            let left = end.min(silent_since + SILENCE).saturating_duration_since(Instant::now());
             let is_done = self.pairs.is_empty() && !self.acceptor.is_open();
             if is_done || left.is_zero() {
                 break;
             }
-            if !is_announced {
+            if !is_announced && !self.pairs.is_empty() {
                 is_announced = true;
                 output.line(format_args!(
-                    "stopping: {} connections have to end, or be silent for {} s; Ctrl-C ends them at once",
+                    "stopping: {} connections have to end, or be silent for {} s, within {} s; \
+                     Ctrl-C ends them at once",
                     self.pairs.len(),
-                    SILENCE.as_secs()
+                    SILENCE.as_secs(),
+                    GRACE.as_secs()
                 ));
             }
             self.wait_and_serve(left.min(output.due_in()))?;
@@ -234,7 +249,9 @@ impl Proxy {
     /// Starts to connect to the first address of the upstream that does not fail at once.
     fn connect(&mut self, generation: u32) -> io::Result<()> {
         if let Some(Pair::Connecting(pair)) = self.pairs.get_mut(generation) {
-            pair.untried = self.upstream.clone().into_iter();
+            let mut addresses = self.upstream.clone();
+            addresses.sort_by_key(|address| Some(*address) != self.preferred); // the others keep their order
+            pair.untried = addresses.into_iter();
         }
         self.connect_to_next(generation)
     }
@@ -243,7 +260,10 @@ impl Proxy {
     fn connect_to_next(&mut self, generation: u32) -> io::Result<()> {
         let Some(Pair::Connecting(pair)) = self.pairs.get_mut(generation) else { return Ok(()) };
         match pair.connect_to_next(generation, &self.poller) {
-            Ok(()) => self.deadlines.extend(pair.deadline(generation)),
+            Ok(time) => {
+                let position = self.deadlines.partition_point(|earlier| earlier.time <= time);
+                self.deadlines.insert(position, Deadline { generation, time });
+            }
             // The shortage is the proxy's own, so the client waits.
             Err(error) if is_connect_shortage(&error) => {
                 self.waiting.push(generation);
@@ -255,16 +275,17 @@ impl Proxy {
     }
 
     fn next_deadline_in(&self) -> Option<Duration> {
-        let deadline = self.deadlines.front()?.started + PATIENCE;
-        Some(deadline.saturating_duration_since(Instant::now()))
+        let deadline = self.deadlines.front()?;
+        Some(deadline.time.saturating_duration_since(Instant::now()))
     }
 
-    /// Tries the next address of each pair whose address has not answered in time.
+    /// Tries the next address of each pair whose address has not answered in time. After the last address, breaks the
+    /// pair off.
     fn leave_silent_addresses(&mut self) -> io::Result<()> {
         while self.next_deadline_in().is_some_and(|time| time.is_zero()) {
-            let Some(Deadline { generation, started }) = self.deadlines.pop_front() else { break };
+            let Some(Deadline { generation, time }) = self.deadlines.pop_front() else { break };
             if let Some(Pair::Connecting(pair)) = self.pairs.get(generation) {
-                if pair.attempt.as_ref().is_some_and(|attempt| attempt.started == started) {
+                if pair.attempt.as_ref().is_some_and(|attempt| attempt.deadline == time) {
                     self.connect_to_next(generation)?;
                 }
             }
@@ -312,6 +333,9 @@ impl Proxy {
         else {
             return;
         };
+        if let Ok(address) = attempt.side.socket.peer_addr() {
+            self.preferred = Some(address);
+        }
         let mut pair = Carrying::new(client, attempt.side);
         let watched = pair.watch(&self.poller);
         self.pairs.insert(generation, Pair::Carrying(pair));
@@ -361,7 +385,7 @@ struct Connecting {
 
 struct Attempt {
     side: Side,
-    started: Instant,
+    deadline: Instant,
 }
 
 impl Connecting {
@@ -369,20 +393,17 @@ impl Connecting {
         Connecting { client, attempt: None, untried: Vec::new().into_iter() }
     }
 
-    fn connect_to_next(&mut self, generation: u32, poller: &OsPoller<Role>) -> io::Result<()> {
+    /// Starts the next attempt, and returns when it has to be decided.
+    fn connect_to_next(&mut self, generation: u32, poller: &OsPoller<Role>) -> io::Result<Instant> {
         if let Some(failed) = self.attempt.take() {
             failed.side.delete(poller);
         }
         let socket = start_connecting(&mut self.untried)?;
         let side = Side::new(socket, Role::Upstream, generation, Interest::WRITE, poller)?;
-        self.attempt = Some(Attempt { side, started: Instant::now() });
-        Ok(())
-    }
-
-    /// Returns the current attempt's deadline. The last address has none but the kernel's.
-    fn deadline(&self, generation: u32) -> Option<Deadline> {
-        let attempt = self.attempt.as_ref().filter(|_| !self.untried.as_slice().is_empty())?;
-        Some(Deadline { generation, started: attempt.started })
+        let patience = if self.untried.as_slice().is_empty() { LAST_PATIENCE } else { PATIENCE };
+        let deadline = Instant::now() + patience;
+        self.attempt = Some(Attempt { side, deadline });
+        Ok(deadline)
     }
 
     fn progress(&self, event: &EventObject<Role>) -> Next {
@@ -392,6 +413,8 @@ impl Connecting {
         }
         match self.attempt.as_ref().map(|attempt| is_connected(&attempt.side.socket)) {
             Some(Ok(true)) => Next::Carry,
+            // The upstream has accepted the connection, and has reset it since.
+            Some(Err(error)) if is_reset(&error) => Next::BreakOff,
             Some(Err(_)) => Next::TryNextAddress,
             Some(Ok(false)) | None => Next::Wait,
         }
@@ -601,6 +624,12 @@ fn is_connected(socket: &TcpStream) -> io::Result<bool> {
     }
 }
 
+/// Returns whether an attempt's error means that it had succeeded before. A refusal is ECONNREFUSED. A reset is
+/// ECONNRESET, or on Linux EPIPE if the upstream has sent its end before (`tcp_reset` in its source).
+fn is_reset(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
+}
+
 /// Returns the addresses of all upstreams, in the order in which they are tried. Leaves out those of IPv6 if this system
 /// has no IPv6.
 ///
@@ -611,16 +640,36 @@ fn addresses_of(upstreams: &[String]) -> anyhow::Result<Vec<SocketAddr>> {
     for upstream in upstreams {
         let mut addresses = resolve(upstream)?;
         addresses.retain(|address| address.is_ipv4() || has_ipv6);
+        for address in &mut addresses {
+            // To connect to an unspecified address means this host, as the loopback address does.
+            match address.ip().to_canonical() {
+                IpAddr::V4(Ipv4Addr::UNSPECIFIED) => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+                IpAddr::V6(Ipv6Addr::UNSPECIFIED) => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+                _ => {}
+            }
+        }
         ensure!(!addresses.is_empty(), "cannot connect to {upstream}: this system has no IPv6");
         all.extend(addresses);
     }
     Ok(all)
 }
 
+/// Returns whether a listener on the address `listener` accepts what is connected to `address`.
+///
+/// A listener on an unspecified address accepts for all addresses of this host, and on `[::]` also for those of IPv4.
+/// Only the addresses of this host can be bound.
+fn leads_to(address: SocketAddr, listener: SocketAddr) -> bool {
+    let (ip, own) = (address.ip().to_canonical(), listener.ip().to_canonical());
+    let accepts_all = own.is_unspecified() && (own.is_ipv6() || ip.is_ipv4());
+    let is_local = || UdpSocket::bind(SocketAddr::new(address.ip(), 0)).is_ok();
+    address.port() == listener.port() && (ip == own || (accepts_all && is_local()))
+}
+
 /// Checks that `text` is an address that can be connected to.
 fn upstream(text: &str) -> Result<String, String> {
     let address = options::address(text)?;
-    if address.ends_with(":0") { Err("expected a port from 1 to 65535".to_owned()) } else { Ok(address) }
+    let port = address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+    if port == Some(0) { Err("expected a port from 1 to 65535".to_owned()) } else { Ok(address) }
 }
 
 impl fmt::Display for Totals {
