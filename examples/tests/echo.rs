@@ -7,7 +7,10 @@ use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
 use common::every_server::{Program, every_server, faulty};
-use common::{Server, assert_echoed, assert_reads, check_help_and_errors, is_on_epoll, reset, run};
+use common::{
+    Server, assert_comes_and_goes, assert_echoed, assert_reads, check_help_and_errors, is_on_epoll, reset,
+    run,
+};
 
 const ECHO: &str = env!("CARGO_BIN_EXE_echo");
 
@@ -175,4 +178,17 @@ fn a_poller_without_room_for_a_connection_ends_that_connection() {
         assert_echoed(&server.connect(), b"hello");
         assert!(server.interrupt().contains("1 times out of descriptors"));
     }
+}
+
+#[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs strace")]
+fn a_registration_that_cannot_be_deleted_changes_nothing() {
+    if !is_on_epoll() {
+        return;
+    }
+    // The first calls register the waker, the listener and the connection.
+    let server = faulty(&PROGRAM, "epoll_ctl:error=ENOMEM:when=4");
+    assert_comes_and_goes(&server);
+    assert_echoed(&server.connect(), b"hello");
+    server.interrupt();
 }

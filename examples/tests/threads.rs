@@ -8,7 +8,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::every_server::{Program, every_server, faulty};
-use common::{Server, assert_echoed, assert_reads, check_help_and_errors, is_on_epoll, reset, run};
+use common::{
+    Server, assert_comes_and_goes, assert_echoed, assert_reads, check_help_and_errors, is_on_epoll, reset,
+    run,
+};
 
 const THREADS: &str = env!("CARGO_BIN_EXE_threads");
 
@@ -139,21 +142,35 @@ fn ctrl_c_ends_the_demo_at_once() {
     assert!(start.elapsed() < Duration::from_secs(300));
 }
 
+const ONE_WORKER: Program = Program { arguments: || vec!["--workers=1".to_owned()], ..PROGRAM };
+
 #[test]
 #[cfg_attr(not(target_os = "linux"), ignore = "needs strace")]
 fn a_poller_without_room_for_a_connection_ends_that_connection() {
     if !is_on_epoll() {
         return;
     }
-    let one_worker = Program { arguments: || vec!["--workers=1".to_owned()], ..PROGRAM };
     for error in ["ENOSPC", "ENOMEM"] {
         // The worker's first call registers its listener.
-        let server = faulty(&one_worker, &format!("epoll_ctl:error={error}:when=2"));
+        let server = faulty(&ONE_WORKER, &format!("epoll_ctl:error={error}:when=2"));
         let mut refused = server.connect();
         assert!(matches!(refused.read(&mut [0]), Ok(0) | Err(_)));
         assert_echoed(&server.connect(), b"hello");
         server.interrupt();
     }
+}
+
+#[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs strace")]
+fn a_registration_that_cannot_be_deleted_changes_nothing() {
+    if !is_on_epoll() {
+        return;
+    }
+    // The worker's first calls register its listener and the connection.
+    let server = faulty(&ONE_WORKER, "epoll_ctl:error=ENOMEM:when=3");
+    assert_comes_and_goes(&server);
+    assert_echoed(&server.connect(), b"hello");
+    server.interrupt();
 }
 
 /// Its listeners share the address with each other, and not with other programs.

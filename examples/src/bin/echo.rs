@@ -208,7 +208,8 @@ impl Server {
 
     fn close(&mut self, generation: u32) -> io::Result<()> {
         let Some(connection) = self.connections.remove(generation) else { return Ok(()) };
-        self.poller.delete(connection.event().fd)?; // before the descriptor is closed
+        // If this fails, the close that follows removes the registration.
+        let _ = self.poller.delete(connection.event().fd);
         drop(connection);
         self.acceptor.watch(&self.poller) // because a descriptor is free now
     }

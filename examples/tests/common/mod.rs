@@ -6,7 +6,7 @@ pub mod every_server;
 pub mod terminal;
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -176,6 +176,14 @@ pub fn reset(socket: TcpStream) {
 pub fn assert_echoed(mut socket: &TcpStream, message: &[u8]) {
     socket.write_all(message).unwrap();
     assert_reads(socket, message);
+}
+
+/// Has an echo server serve a client from its connect to the end of both streams.
+pub fn assert_comes_and_goes(server: &Server) {
+    let mut socket = server.connect();
+    assert_echoed(&socket, b"hello");
+    socket.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(socket.read(&mut [0]).unwrap(), 0);
 }
 
 /// Checks what comes next.
