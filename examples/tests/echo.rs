@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use common::every_server::{Program, every_server, faulty};
 use common::{
-    Server, assert_comes_and_goes, assert_echoed, assert_reads, check_help_and_errors, is_on_epoll, reset,
-    run,
+    LONG, Server, assert_comes_and_goes, assert_echoed, assert_reads, check_help_and_errors, is_on_epoll,
+    reset, run,
 };
 
 const ECHO: &str = env!("CARGO_BIN_EXE_echo");
@@ -90,6 +90,24 @@ fn out_of_fds_it_does_not_spin_and_serves_when_one_is_free() {
     (&last).write_all(b"the last").unwrap();
     sockets.clear();
     assert_reads(&last, b"the last");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn silent_clients_make_room_for_others() {
+    common::every_server::silent_clients_make_room_for_others(&PROGRAM);
+}
+
+#[test]
+fn a_peer_that_does_not_take_its_echo_is_not_waited_for_without_end() {
+    let server = Server::start(ECHO, &["--idle", "1"]);
+    let slow = server.connect();
+    slow.set_write_timeout(Some(LONG)).unwrap();
+    // More than the sockets hold, so the write ends only when the server closes its side.
+    let sent = (&slow).write_all(&vec![1; 30_000_000]);
+    assert!(sent.is_err());
+    let line = server.interrupt();
+    assert!(line.contains("1 timed out"), "{line}");
 }
 
 #[test]

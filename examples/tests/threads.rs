@@ -95,6 +95,12 @@ fn out_of_fds_it_does_not_spin_and_serves_when_one_is_free() {
     assert_echoed(&last, b"the last");
 }
 
+#[test]
+#[cfg(target_os = "linux")]
+fn silent_clients_make_room_for_others() {
+    common::every_server::silent_clients_make_room_for_others(&PROGRAM);
+}
+
 /// While connections come in, because a worker may be about to hand one over to another that is stopping.
 #[test]
 fn ctrl_c_ends_it_well_at_any_time() {

@@ -1,7 +1,7 @@
 //! What every server has to bear: one test for each kind of fault, for all programs.
 
 use std::fs::OpenOptions;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -350,5 +350,22 @@ pub fn six_hundred_clients_are_served_with_64_fds(program: &Program) {
             thread::Builder::new().stack_size(128 * 1_024).spawn_scoped(scope, client).unwrap();
         }
     });
+    server.interrupt();
+}
+
+/// For the servers with an option `--idle`. The silent clients come first, and more of them than there are descriptors.
+#[cfg(target_os = "linux")]
+pub fn silent_clients_make_room_for_others(program: &Program) {
+    let server = Server::launch(program.command(0).arg("--idle=2"));
+    server.limit_fds(64);
+    server.freeze(); // so that the last client has sent its message when it is accepted
+    let silent: Vec<_> = (0..70).map(|_| server.connect()).collect();
+    let last = server.connect();
+    (program.ask)(&last);
+    server.send(Signal::CONT);
+    (program.check_answer)(&last);
+    for mut socket in &silent {
+        assert_eq!(socket.read(&mut [0]).unwrap(), 0);
+    }
     server.interrupt();
 }
