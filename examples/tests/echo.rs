@@ -126,6 +126,11 @@ fn the_demo_checks_every_byte() {
 }
 
 #[test]
+fn the_demo_needs_few_descriptors() {
+    common::assert_demo_needs_few_fds(ECHO);
+}
+
+#[test]
 fn the_demo_takes_a_number_of_seconds_only() {
     for wrong in [
         &["--demo=0"][..],

@@ -126,6 +126,11 @@ fn the_demo_checks_every_byte() {
 }
 
 #[test]
+fn the_demo_needs_few_descriptors() {
+    common::assert_demo_needs_few_fds(THREADS);
+}
+
+#[test]
 fn help_bad_arguments_and_taken_ports_are_said() {
     check_help_and_errors(THREADS, "127.0.0.1:7004");
     for wrong in ["many", "0", "-1", "256", "1.5", ""] {

@@ -197,6 +197,22 @@ pub fn run(program: &str, arguments: &[&str]) -> Output {
     Command::new(program).args(arguments).output().unwrap()
 }
 
+/// Runs a program that may open few descriptors.
+pub fn run_with_fds(fds: u32, program: &str, arguments: &[&str]) -> Output {
+    let script = format!(r#"ulimit -n {fds}; exec "$0" "$@""#);
+    Command::new("sh").args(["-c", &script, program]).args(arguments).output().unwrap()
+}
+
+/// Runs a demo that may open few descriptors, for its clients and its server together.
+pub fn assert_demo_needs_few_fds(program: &str) {
+    for fds in [32, 64] {
+        let output = run_with_fds(fds, program, &["--demo", "1"]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+        assert!(text.contains("0 bytes wrong"), "{text}");
+    }
+}
+
 /// Fails if a program that the test needs is not installed.
 pub fn need(program: &str) {
     let is_there = Command::new(program).arg("--version").output().is_ok();
