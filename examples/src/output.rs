@@ -4,6 +4,7 @@
 //! terminal may be stopped (Ctrl-S). So a thread of its own writes, and the server only leaves text for it.
 
 use std::collections::VecDeque;
+use std::env;
 use std::fmt::{self, Display};
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
@@ -44,7 +45,7 @@ impl Output {
     /// Those of starting a thread.
     pub fn start() -> io::Result<Self> {
         let writer = Arc::new(Writer {
-            is_terminal: io::stdout().is_terminal(),
+            is_terminal: is_terminal(),
             waiting: Mutex::default(),
             changed: Condvar::new(),
         });
@@ -105,6 +106,7 @@ impl Drop for Output {
 /// What the thread shares with the program.
 #[derive(Debug)]
 struct Writer {
+    /// It can erase a line.
     is_terminal: bool,
     waiting: Mutex<Waiting>,
     changed: Condvar,
@@ -201,6 +203,12 @@ fn is_writable(timeout: Option<Duration>) -> bool {
     let output = stdout();
     let mut fds = [PollFd::new(&output, PollFlags::OUT)];
     poll(&mut fds, timeout.as_ref()).is_ok_and(|ready| ready > 0)
+}
+
+/// Returns whether standard output is a terminal that can erase a line. A dumb one, for example Emacs' shell, counts as
+/// none, because it would show the escape sequences.
+fn is_terminal() -> bool {
+    io::stdout().is_terminal() && env::var_os("TERM").is_none_or(|name| name != "dumb")
 }
 
 /// Returns the terminal's width, which may change at any time.

@@ -34,6 +34,7 @@ macro_rules! every_server {
             a_pipe_that_nobody_reads_changes_nothing
             a_stopped_terminal_changes_nothing
             the_status_line_fits_the_terminal
+            a_dumb_terminal_gets_no_escape_sequences
             without_a_terminal_it_speaks_only_when_something_has_changed
             a_signal_right_after_the_first_line_ends_it_well
             a_second_signal_ends_it_at_once
@@ -73,6 +74,13 @@ impl Program {
     fn command(&self, port: u16) -> Command {
         let mut command = Command::new(self.path);
         command.arg(format!("127.0.0.1:{port}")).args((self.arguments)());
+        command
+    }
+
+    /// Returns a command that starts it in a terminal.
+    fn command_in(&self, terminal: &Terminal, port: u16) -> Command {
+        let mut command = self.command(port);
+        command.env("TERM", "xterm").stdout(terminal.stdout());
         command
     }
 
@@ -186,7 +194,7 @@ pub fn a_pipe_that_nobody_reads_changes_nothing(program: &Program) {
 pub fn a_stopped_terminal_changes_nothing(program: &Program) {
     let terminal = Terminal::open(80);
     let port = free_port();
-    let running = Running(program.command(port).stdout(terminal.stdout()).spawn().unwrap());
+    let running = Running(program.command_in(&terminal, port).spawn().unwrap());
     program.serves_on(port);
     terminal.control(b's');
     for _ in 0..10 {
@@ -200,8 +208,7 @@ pub fn a_stopped_terminal_changes_nothing(program: &Program) {
 pub fn the_status_line_fits_the_terminal(program: &Program) {
     let terminal = Terminal::open(80);
     let port = free_port();
-    let mut command = program.command(port);
-    let running = Running(command.env("NO_COLOR", "1").stdout(terminal.stdout()).spawn().unwrap());
+    let running = Running(program.command_in(&terminal, port).env("NO_COLOR", "1").spawn().unwrap());
     for columns in [80, 20, 80, 7] {
         terminal.resize(columns);
         let before = terminal.written().len();
@@ -226,6 +233,22 @@ pub fn the_status_line_fits_the_terminal(program: &Program) {
             .starts_with('m')
     });
     assert!(!has_colour, "{written:?}");
+}
+
+pub fn a_dumb_terminal_gets_no_escape_sequences(program: &Program) {
+    let terminal = Terminal::open(80);
+    let port = free_port();
+    let running = Running(program.command_in(&terminal, port).env("TERM", "dumb").spawn().unwrap());
+    program.serves_on(port);
+    thread::sleep(A_WHILE);
+    running.signal(Signal::INT);
+    running.ends();
+    let start = Instant::now();
+    while !terminal.written().contains("Ctrl-C") {
+        assert!(start.elapsed() < LONG, "{:?}", terminal.written());
+        thread::sleep(Duration::from_millis(50));
+    }
+    assert!(!terminal.written().contains('\x1b'), "{:?}", terminal.written());
 }
 
 pub fn without_a_terminal_it_speaks_only_when_something_has_changed(program: &Program) {
