@@ -22,8 +22,8 @@ struct Message {
 // SAFETY: none, this is the fault: `sent` orders nothing.
 unsafe impl Sync for Message {}
 
-/// What a thread published before it raised a flag, read by one that saw the flag, with nothing to order them. It
-/// goes well on most processors, so only a sanitizer can tell.
+/// One thread writes a message and raises a flag. Another sees the flag and reads the message. The flag orders nothing.
+/// This works on most processors, so only a sanitizer finds the fault.
 fn race() {
     static MESSAGE: Message = Message { text: UnsafeCell::new(0), sent: AtomicBool::new(false) };
     let reader = thread::spawn(|| {
@@ -40,7 +40,7 @@ fn race() {
 }
 
 fn leak() {
-    // In a thread, so that its stack, where the pointer may linger, is gone.
+    // The pointer may stay on the stack, so the thread takes the stack with it.
     thread::spawn(|| black_box(Box::leak(Box::new([1u64; 64]))).len()).join().unwrap();
 }
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use common::*;
 use pollio_kqueue_emulation::*;
 use rustix::net::sockopt;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, listen, socket_with};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, getsockname, listen, socket_with};
 
 fn unix() -> (UnixStream, UnixStream) {
     UnixStream::pair().unwrap()
@@ -34,9 +34,11 @@ fn tcp_socket() -> OwnedFd {
     stream_socket(AddressFamily::INET)
 }
 
-/// An address without a listener.
-fn nowhere() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+/// Returns an address without a listener, and the socket that holds its port.
+fn nowhere() -> (SocketAddr, OwnedFd) {
+    let socket = tcp_socket();
+    bind(&socket, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    (getsockname(&socket).unwrap().try_into().unwrap(), socket)
 }
 
 fn both(fd: &impl AsRawFd) -> [kevent; 2] {
@@ -310,7 +312,8 @@ fn a_successful_connection_is_writable() {
 fn a_refused_connection_is_eof_with_an_error() {
     let (kq, socket) = (Kq::new(), tcp_socket());
     kq.change(&both(&socket)).unwrap();
-    let _ = connect(&socket, &nowhere());
+    let (address, _holder) = nowhere();
+    let _ = connect(&socket, &address);
     for (_, flags, fflags, _) in found(&kq, 2) {
         assert_eq!(flags, EV_EOF);
         assert_ne!(fflags, 0);
@@ -355,8 +358,10 @@ fn a_datagram_without_bytes_is_readable() {
 #[test]
 fn a_refused_datagram_makes_the_filter_ready_without_a_flag() {
     let (kq, socket) = (Kq::new(), UdpSocket::bind("127.0.0.1:0").unwrap());
-    let closed = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    socket.connect(closed).unwrap();
+    // It is connected to another address, so it refuses the datagram and holds its port.
+    let refusing = UdpSocket::bind("127.0.0.1:0").unwrap();
+    refusing.connect("127.0.0.1:9").unwrap();
+    socket.connect(refusing.local_addr().unwrap()).unwrap();
     kq.change(&[add(&socket, EVFILT_READ)]).unwrap();
     socket.send(b"x").unwrap();
     let event = kq.event();

@@ -13,6 +13,7 @@ use crate::assertions::{assert_silent, next_events, only_event};
 use crate::backend::poller;
 use crate::fds::{drain_open, fill, unix_pair};
 use crate::interests::both;
+use crate::processes::isolated;
 
 /// Creates a poller that watches one end of a pair, after `prepare` has prepared the pair.
 fn watched<B: Backend>(
@@ -170,16 +171,18 @@ pub fn a_oneshot_is_reported_once_even_if_more_data_arrives<B: Backend>() {
 
 /// A oneshot that has fired is silent when the peer closes. `modify` reports the end of the file.
 pub fn a_fired_oneshot_is_silent_when_the_peer_closes<B: Backend>() {
-    for interest in [Interest::READ.oneshot(), both().oneshot()] {
-        let (mut poller, here, there) = watched::<B>(interest, readable);
-        assert!(only_event(&mut poller).is_readable());
-        drop(there);
-        assert_silent(&mut poller);
-        poller.modify(client(&here), interest).unwrap();
-        let event = only_event(&mut poller);
-        assert!(event.is_readable() && event.is_read_closed(), "{event:?}");
-        assert_silent(&mut poller);
-    }
+    isolated(|| {
+        for interest in [Interest::READ.oneshot(), both().oneshot()] {
+            let (mut poller, here, there) = watched::<B>(interest, readable);
+            assert!(only_event(&mut poller).is_readable());
+            drop(there);
+            assert_silent(&mut poller);
+            poller.modify(client(&here), interest).unwrap();
+            let event = only_event(&mut poller);
+            assert!(event.is_readable() && event.is_read_closed(), "{event:?}");
+            assert_silent(&mut poller);
+        }
+    });
 }
 
 /// A oneshot that has fired is still registered: `add` fails and arms nothing, and `delete` works.

@@ -10,6 +10,7 @@ use pollio_core::{EventKind, EventObject, Interest, Poller};
 use crate::assertions::{assert_silent, one_bit_loop, only_event, wait_until};
 use crate::backend::{does_not_apply, poller};
 use crate::fds::{End, drain, drain_open, fill, pipe};
+use crate::processes::isolated;
 use crate::{Backend, Kernel};
 
 fn files() -> (File, File) {
@@ -140,21 +141,23 @@ pub fn the_end_of_a_pipe_is_a_separate_edge<B: Backend>() {
 
 /// Either end of a pipe can be added after the other end has closed, and is reported.
 pub fn a_pipe_can_be_added_after_its_other_end_has_closed<B: Backend>() {
-    let mut poller = poller::<B, EventKind>();
-    let (read, write) = files();
-    drop(write);
-    poller.add(client(&read)).unwrap();
-    let event = only_event(&mut poller);
-    assert!(event.is_readable() && event.is_read_closed(), "{event:?}");
-    poller.delete(read.as_raw_fd()).unwrap();
+    isolated(|| {
+        let mut poller = poller::<B, EventKind>();
+        let (read, write) = files();
+        drop(write);
+        poller.add(client(&read)).unwrap();
+        let event = only_event(&mut poller);
+        assert!(event.is_readable() && event.is_read_closed(), "{event:?}");
+        poller.delete(read.as_raw_fd()).unwrap();
 
-    let (read, write) = files();
-    drop(read);
-    poller.add_with(client(&write), Interest::WRITE).unwrap();
-    let event = only_event(&mut poller);
-    assert_reader_is_gone::<B>(event);
-    poller.delete(write.as_raw_fd()).unwrap();
-    assert_silent(&mut poller);
+        let (read, write) = files();
+        drop(read);
+        poller.add_with(client(&write), Interest::WRITE).unwrap();
+        let event = only_event(&mut poller);
+        assert_reader_is_gone::<B>(event);
+        poller.delete(write.as_raw_fd()).unwrap();
+        assert_silent(&mut poller);
+    });
 }
 
 /// A FIFO in a temporary directory.
@@ -196,20 +199,22 @@ pub fn a_fifo_that_never_had_a_writer_is_silent<B: Backend>() {
 /// Linux: the end is reported.
 /// macOS: the end may not be reported.
 pub fn the_data_of_a_fifos_last_writer_is_readable<B: Backend>() {
-    let mut poller = poller::<B, EventKind>();
-    let fifo = Fifo::new();
-    let read = fifo.open(OpenOptions::new().read(true));
-    let mut write = fifo.open(OpenOptions::new().write(true));
-    poller.add(client(&read)).unwrap();
-    write.write_all(b"data").unwrap();
-    drop(write);
-    assert!(only_event(&mut poller).is_readable());
-    let (bytes, end) = drain(&read);
-    assert!(bytes == 4 && matches!(end, End::Closed), "{bytes} {end:?}");
-    if B::KERNEL == Kernel::Epoll {
-        let event = only_event(&mut poller);
-        assert!(event.is_readable() && event.is_read_closed(), "{event:?}");
-    }
+    isolated(|| {
+        let mut poller = poller::<B, EventKind>();
+        let fifo = Fifo::new();
+        let read = fifo.open(OpenOptions::new().read(true));
+        let mut write = fifo.open(OpenOptions::new().write(true));
+        poller.add(client(&read)).unwrap();
+        write.write_all(b"data").unwrap();
+        drop(write);
+        assert!(only_event(&mut poller).is_readable());
+        let (bytes, end) = drain(&read);
+        assert!(bytes == 4 && matches!(end, End::Closed), "{bytes} {end:?}");
+        if B::KERNEL == Kernel::Epoll {
+            let event = only_event(&mut poller);
+            assert!(event.is_readable() && event.is_read_closed(), "{event:?}");
+        }
+    });
 }
 
 /// A new writer opens a FIFO whose last writer has closed. The new writer's data is readable. Linux: the FIFO

@@ -14,6 +14,7 @@ use crate::assertions::{assert_silent, one_bit_loop, only_event, wait_until};
 use crate::backend::poller;
 use crate::fds::{End, drain, tcp_pair, unix_pair};
 use crate::interests::{both, directions};
+use crate::processes::isolated;
 use crate::{Backend, Kernel};
 
 fn client(fd: &impl AsRawFd) -> EventObject {
@@ -489,17 +490,19 @@ pub fn a_unix_peer_that_closes_with_unread_data_is_read_closed<B: Backend>() {
 
 /// A Unix datagram socket's peer closes. A registration for reading reports nothing. The next send fails.
 pub fn a_datagram_peer_that_closes_is_not_an_end<B: Backend>() {
-    let mut reading = poller::<B, EventKind>();
-    let mut writing = poller::<B, EventKind>();
-    let (here, there) = UnixDatagram::pair().unwrap();
-    here.set_nonblocking(true).unwrap();
-    reading.add(client(&here)).unwrap();
-    writing.add_with(client(&here), Interest::WRITE).unwrap();
-    drop(there);
-    assert_silent(&mut reading);
-    let event = only_event(&mut writing);
-    assert!(event.is_writable() && !event.is_read_closed() && !event.is_error(), "{event:?}");
-    here.send(b"x").unwrap_err();
+    isolated(|| {
+        let mut reading = poller::<B, EventKind>();
+        let mut writing = poller::<B, EventKind>();
+        let (here, there) = UnixDatagram::pair().unwrap();
+        here.set_nonblocking(true).unwrap();
+        reading.add(client(&here)).unwrap();
+        writing.add_with(client(&here), Interest::WRITE).unwrap();
+        drop(there);
+        assert_silent(&mut reading);
+        let event = only_event(&mut writing);
+        assert!(event.is_writable() && !event.is_read_closed() && !event.is_error(), "{event:?}");
+        here.send(b"x").unwrap_err();
+    });
 }
 
 /// Linux: a socket with a non-empty error queue has an error on every wait. An ordinary read returns the error
