@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use common::every_server::{Program, every_server, faulty};
 use common::{
-    LONG, Server, assert_comes_and_goes, assert_echoed, assert_reads, check_help_and_errors, is_on_epoll,
-    reset, run,
+    LONG, Server, assert_comes_and_goes, assert_echoed, assert_ends, assert_reads, check_help_and_errors,
+    is_on_epoll, reset, run,
 };
 
 const ECHO: &str = env!("CARGO_BIN_EXE_echo");
@@ -25,7 +25,7 @@ fn what_is_sent_comes_back_and_ctrl_c_ends_it_with_totals() {
     assert_echoed(&socket, b"hello");
     assert_echoed(&socket, &[7; 10_000]);
     socket.shutdown(Shutdown::Write).unwrap();
-    assert_eq!((&socket).read(&mut [0; 1]).unwrap(), 0);
+    assert_ends(&socket);
     let last = server.interrupt();
     assert!(last.starts_with("served 1 connections (0 reset"), "{last}");
     assert!(last.ends_with("10.0 KB echoed"), "{last}");

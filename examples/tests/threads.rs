@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use common::every_server::{Program, every_server, faulty};
 use common::{
-    Server, assert_comes_and_goes, assert_echoed, assert_reads, check_help_and_errors, is_on_epoll, reset,
-    run,
+    Server, assert_comes_and_goes, assert_echoed, assert_ends, assert_reads, check_help_and_errors,
+    is_on_epoll, reset, run,
 };
 
 const THREADS: &str = env!("CARGO_BIN_EXE_threads");
@@ -57,7 +57,7 @@ fn who_writes_a_lot_before_reading_gets_it_all() {
         });
         thread::sleep(Duration::from_millis(300));
         assert_reads(&socket, &message);
-        assert_eq!((&socket).read(&mut [0]).unwrap(), 0);
+        assert_ends(&socket);
     });
 }
 
