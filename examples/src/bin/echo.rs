@@ -1,8 +1,8 @@
 //! A TCP echo server that keeps serving when clients are slow, gone or too many.
 //!
-//! It tells the listener and the connections apart by their kind, waits for peers that do not read, answers a peer that
-//! has half-closed, survives errors and a shortage of file descriptors, closes connections that stay silent, ignores
-//! stale events, and answers what has arrived before it stops.
+//! It tells the listener and the connections apart by their kind, waits for peers that do not read, and answers a peer
+//! that has half-closed. It survives errors and a shortage of file descriptors, closes connections that stay silent, and
+//! ignores stale events. Before it stops, it answers what has arrived.
 
 use std::io;
 use std::process::ExitCode;

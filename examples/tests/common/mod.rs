@@ -188,7 +188,7 @@ pub fn assert_comes_and_goes(server: &Server) {
 
 /// Checks that nothing comes before the end of the stream.
 pub fn assert_ends(mut socket: &TcpStream) {
-    // This goes on after EINTR. A read that has a timeout may get it although the test handles no signal (signal(7)).
+    // It goes on after EINTR, which a read with a timeout can meet although the process handles no signal (signal(7)).
     assert_eq!(socket.read_to_end(&mut Vec::new()).unwrap(), 0);
 }
 
