@@ -11,7 +11,7 @@ use rustix::io::ioctl_fionbio;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::terminal::{Terminal, status_lines};
-use super::{LONG, Server, assert_reads, need, patient, reset};
+use super::{LONG, Server, assert_ends, assert_reads, need, patient, reset};
 
 /// A server program, as these tests see it.
 pub struct Program {
@@ -34,6 +34,7 @@ macro_rules! every_server {
             a_pipe_that_nobody_reads_changes_nothing
             a_stopped_terminal_changes_nothing
             the_status_line_fits_the_terminal
+            a_dumb_terminal_gets_no_escape_sequences
             without_a_terminal_it_speaks_only_when_something_has_changed
             a_signal_right_after_the_first_line_ends_it_well
             a_second_signal_ends_it_at_once
@@ -73,6 +74,13 @@ impl Program {
     fn command(&self, port: u16) -> Command {
         let mut command = Command::new(self.path);
         command.arg(format!("127.0.0.1:{port}")).args((self.arguments)());
+        command
+    }
+
+    /// Returns a command that starts it in a terminal.
+    fn command_in(&self, terminal: &Terminal, port: u16) -> Command {
+        let mut command = self.command(port);
+        command.env("TERM", "xterm").stdout(terminal.stdout());
         command
     }
 
@@ -186,7 +194,7 @@ pub fn a_pipe_that_nobody_reads_changes_nothing(program: &Program) {
 pub fn a_stopped_terminal_changes_nothing(program: &Program) {
     let terminal = Terminal::open(80);
     let port = free_port();
-    let running = Running(program.command(port).stdout(terminal.stdout()).spawn().unwrap());
+    let running = Running(program.command_in(&terminal, port).spawn().unwrap());
     program.serves_on(port);
     terminal.control(b's');
     for _ in 0..10 {
@@ -200,8 +208,7 @@ pub fn a_stopped_terminal_changes_nothing(program: &Program) {
 pub fn the_status_line_fits_the_terminal(program: &Program) {
     let terminal = Terminal::open(80);
     let port = free_port();
-    let mut command = program.command(port);
-    let running = Running(command.env("NO_COLOR", "1").stdout(terminal.stdout()).spawn().unwrap());
+    let running = Running(program.command_in(&terminal, port).env("NO_COLOR", "1").spawn().unwrap());
     for columns in [80, 20, 80, 7] {
         terminal.resize(columns);
         let before = terminal.written().len();
@@ -226,6 +233,22 @@ pub fn the_status_line_fits_the_terminal(program: &Program) {
             .starts_with('m')
     });
     assert!(!has_colour, "{written:?}");
+}
+
+pub fn a_dumb_terminal_gets_no_escape_sequences(program: &Program) {
+    let terminal = Terminal::open(80);
+    let port = free_port();
+    let running = Running(program.command_in(&terminal, port).env("TERM", "dumb").spawn().unwrap());
+    program.serves_on(port);
+    thread::sleep(A_WHILE);
+    running.signal(Signal::INT);
+    running.ends();
+    let start = Instant::now();
+    while !terminal.written().contains("Ctrl-C") {
+        assert!(start.elapsed() < LONG, "{:?}", terminal.written());
+        thread::sleep(Duration::from_millis(50));
+    }
+    assert!(!terminal.written().contains('\x1b'), "{:?}", terminal.written());
 }
 
 pub fn without_a_terminal_it_speaks_only_when_something_has_changed(program: &Program) {
@@ -350,5 +373,22 @@ pub fn six_hundred_clients_are_served_with_64_fds(program: &Program) {
             thread::Builder::new().stack_size(128 * 1_024).spawn_scoped(scope, client).unwrap();
         }
     });
+    server.interrupt();
+}
+
+/// For the servers with an option `--idle`. The silent clients come first, and more of them than there are descriptors.
+#[cfg(target_os = "linux")]
+pub fn silent_clients_make_room_for_others(program: &Program) {
+    let server = Server::launch(program.command(0).arg("--idle=2"));
+    server.limit_fds(64);
+    server.freeze(); // so that the last client has sent its message when it is accepted
+    let silent: Vec<_> = (0..70).map(|_| server.connect()).collect();
+    let last = server.connect();
+    (program.ask)(&last);
+    server.send(Signal::CONT);
+    (program.check_answer)(&last);
+    for socket in &silent {
+        assert_ends(socket);
+    }
     server.interrupt();
 }
