@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use common::every_server::{Program, every_server, faulty};
 use common::{
     LONG, Server, assert_comes_and_goes, assert_echoed, assert_ends, assert_reads, check_help_and_errors,
-    is_on_epoll, reset, run,
+    reset, run,
 };
 
 const ECHO: &str = env!("CARGO_BIN_EXE_echo");
@@ -186,9 +186,6 @@ fn a_stop_names_the_connections_that_it_waits_for_and_a_second_signal_ends_it() 
 #[test]
 #[cfg_attr(not(target_os = "linux"), ignore = "needs strace")]
 fn a_poller_without_room_for_a_connection_ends_that_connection() {
-    if !is_on_epoll() {
-        return;
-    }
     for error in ["ENOSPC", "ENOMEM"] {
         // The first calls register the waker and the listener.
         let server = faulty(&PROGRAM, &format!("epoll_ctl:error={error}:when=3"));
@@ -202,9 +199,6 @@ fn a_poller_without_room_for_a_connection_ends_that_connection() {
 #[test]
 #[cfg_attr(not(target_os = "linux"), ignore = "needs strace")]
 fn a_registration_that_cannot_be_deleted_changes_nothing() {
-    if !is_on_epoll() {
-        return;
-    }
     // The first calls register the waker, the listener and the connection.
     let server = faulty(&PROGRAM, "epoll_ctl:error=ENOMEM:when=4");
     assert_comes_and_goes(&server);

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use common::every_server::{Program, every_server, faulty};
 use common::{
-    Server, assert_comes_and_goes, assert_echoed, assert_ends, assert_reads, check_help_and_errors,
-    is_on_epoll, reset, run,
+    Server, assert_comes_and_goes, assert_echoed, assert_ends, assert_reads, check_help_and_errors, reset,
+    run,
 };
 
 const THREADS: &str = env!("CARGO_BIN_EXE_threads");
@@ -158,9 +158,6 @@ const ONE_WORKER: Program = Program { arguments: || vec!["--workers=1".to_owned(
 #[test]
 #[cfg_attr(not(target_os = "linux"), ignore = "needs strace")]
 fn a_poller_without_room_for_a_connection_ends_that_connection() {
-    if !is_on_epoll() {
-        return;
-    }
     for error in ["ENOSPC", "ENOMEM"] {
         // The worker's first call registers its listener.
         let server = faulty(&ONE_WORKER, &format!("epoll_ctl:error={error}:when=2"));
@@ -174,9 +171,6 @@ fn a_poller_without_room_for_a_connection_ends_that_connection() {
 #[test]
 #[cfg_attr(not(target_os = "linux"), ignore = "needs strace")]
 fn a_registration_that_cannot_be_deleted_changes_nothing() {
-    if !is_on_epoll() {
-        return;
-    }
     // The worker's first calls register its listener and the connection.
     let server = faulty(&ONE_WORKER, "epoll_ctl:error=ENOMEM:when=3");
     assert_comes_and_goes(&server);

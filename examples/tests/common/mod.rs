@@ -66,6 +66,15 @@ impl Server {
         assert!(state.is_some_and(|(_, state)| state.stopped()));
     }
 
+    /// Connects and sends while the server is stopped, so that its deadlines start when everything has arrived.
+    pub fn connect_and_send(&self, bytes: &[u8]) -> TcpStream {
+        self.freeze();
+        let mut socket = self.connect();
+        socket.write_all(bytes).unwrap();
+        self.send(Signal::CONT);
+        socket
+    }
+
     /// Ends it with Ctrl-C, and returns the last line.
     pub fn interrupt(self) -> String {
         self.signal();
@@ -163,11 +172,6 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// Returns whether the programs use epoll, so that strace can have epoll's calls fail.
-pub fn is_on_epoll() -> bool {
-    std::any::type_name::<pollio::OsPoller>().contains("EpollPoller")
 }
 
 /// Has reads on a socket fail that would wait for ever.
