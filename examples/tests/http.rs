@@ -565,6 +565,19 @@ fn a_client_that_takes_too_long_is_closed_and_gets_408_only_within_a_request() {
     assert!(last.contains("(4 timed out"), "{last}");
 }
 
+/// On Linux a stopped program's wait ends without events when it goes on (EINTR, signal(7)). So the deadline comes first.
+#[test]
+fn a_request_that_came_in_time_is_answered_although_the_server_was_busy() {
+    let server = start(&["--idle", "4"]);
+    let mut socket = server.connect();
+    assert_served(&server); // so it is accepted
+    server.freeze();
+    socket.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    sleep(Duration::from_secs(5));
+    server.send(Signal::CONT);
+    assert_eq!(Answer::read(&mut BufReader::new(socket)).status, 200);
+}
+
 #[test]
 fn an_empty_line_after_a_body_is_not_the_start_of_a_request() {
     let server = start(&["--idle", "1"]);

@@ -302,6 +302,10 @@ impl Server {
     /// Ends the connections whose deadline has passed. A client in the middle of a request is told so first.
     fn expire(&mut self, buffer: &mut [u8]) -> io::Result<()> {
         while let Some((due, generation)) = self.deadlines.pop_due() {
+            if self.connections.get(generation).is_some_and(|connection| connection.deadline <= due) {
+                // What has arrived in time counts, even if the server was too busy to read it.
+                self.attend(generation, buffer)?;
+            }
             let Some(connection) = self.connections.get_mut(generation) else { continue };
             if connection.deadline > due {
                 self.deadlines.push(connection.deadline, generation);
