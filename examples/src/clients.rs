@@ -1,18 +1,25 @@
 //! The clients of the echo servers' demos. They come and go, send, and check each byte that comes back.
 
+use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use rustix::process::{Resource, getrlimit};
 
 use crate::output::{Bytes, per_second};
 use crate::signals::Stop;
+use crate::sockets::is_connect_shortage;
 
-/// How long a client waits for an echo before it gives up.
+/// How long a client waits for an echo, or for a free descriptor, before it gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long a client that finds no free descriptor waits before it tries again.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// The largest message of most clients: sockets hold it.
 const SMALL: usize = 4_000;
@@ -39,8 +46,12 @@ struct Found {
 }
 
 impl Clients {
-    /// Counts from now.
-    pub fn new(number: u64) -> Self {
+    /// Counts from now. There are `most` clients, or fewer if the process may open few descriptors. Call this when the
+    /// server has opened its own.
+    pub fn new(most: u64) -> Self {
+        // A client and its connection in the server need one each. The last third is for connections that the server
+        // has not closed yet.
+        let number = most.min(free_descriptors() / 3).max(1);
         let (is_cut_short, found) = (AtomicBool::new(false), Found::default());
         Clients { number, start: Instant::now(), is_cut_short, found }
     }
@@ -88,7 +99,7 @@ impl Clients {
         largest: usize,
         random: &mut fastrand::Rng,
     ) -> io::Result<()> {
-        let mut socket = TcpStream::connect(address)?;
+        let mut socket = connect(address)?;
         socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(PATIENCE))?;
         loop {
@@ -152,5 +163,24 @@ impl Clients {
         ensure!(failures == 0, "{failures} clients failed");
         ensure!(self.messages() > 0 || self.is_cut_short(), "no client got an echo");
         Ok(())
+    }
+}
+
+/// Returns how many descriptors this process may still open.
+fn free_descriptors() -> u64 {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    // A new descriptor gets the lowest free number, so all numbers below it are in use.
+    let used = File::open("/dev/null").map_or(limit, |file| file.as_raw_fd().unsigned_abs().into());
+    limit.saturating_sub(used)
+}
+
+/// Connects. The server is a part of the same process, so it may have the last descriptor for a moment.
+fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let start = Instant::now();
+    loop {
+        match TcpStream::connect(address) {
+            Err(error) if is_connect_shortage(&error) && start.elapsed() < PATIENCE => thread::sleep(PAUSE),
+            decided => return decided,
+        }
     }
 }

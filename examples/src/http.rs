@@ -86,6 +86,19 @@ impl Conversation {
     pub fn receive(&mut self, bytes: &[u8]) {
         if !self.is_over() {
             self.received.extend_from_slice(bytes);
+            self.drop_empty_lines();
+        }
+    }
+
+    /// A server should ignore an empty line before a request. Some clients send one after a body (RFC 9112,
+    /// section 2.2).
+    fn drop_empty_lines(&mut self) {
+        while matches!(self.stage, Stage::Head) {
+            match self.received.as_ref() {
+                [b'\n', ..] => self.received.advance(1),
+                [b'\r', b'\n', ..] => self.received.advance(2),
+                _ => return,
+            }
         }
     }
 
@@ -142,6 +155,7 @@ impl Conversation {
         request.write_answer(&mut self.unsent, answer, keep_alive, date);
         let status = answer.status;
         self.stage = if keep_alive { Stage::Head } else { Stage::Over };
+        self.drop_empty_lines();
         Ok(Some(status))
     }
 
@@ -179,8 +193,20 @@ impl Conversation {
         self.stage = Stage::Over;
     }
 
+    /// Returns how many bytes of requests and answers it holds.
+    pub fn held(&self) -> usize {
+        let decoded = match &self.stage {
+            Stage::Body(_, Body::Chunked(chunked)) => chunked.decoded(),
+            _ => 0,
+        };
+        self.received.len() + decoded + self.unsent.len()
+    }
+
     /// Frees the memory that an earlier request needed, so that an idle connection is small.
     pub fn free(&mut self) {
+        if self.is_over() {
+            self.received.clear();
+        }
         for buffer in [&mut self.received, &mut self.unsent] {
             if buffer.is_empty() && buffer.capacity() > 0 {
                 *buffer = BytesMut::new();

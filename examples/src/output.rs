@@ -4,6 +4,7 @@
 //! terminal may be stopped (Ctrl-S). So a thread of its own writes, and the server only leaves text for it.
 
 use std::collections::VecDeque;
+use std::env;
 use std::fmt::{self, Display};
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
@@ -44,7 +45,7 @@ impl Output {
     /// Those of starting a thread.
     pub fn start() -> io::Result<Self> {
         let writer = Arc::new(Writer {
-            is_terminal: io::stdout().is_terminal(),
+            is_terminal: is_terminal(),
             waiting: Mutex::default(),
             changed: Condvar::new(),
         });
@@ -74,6 +75,9 @@ impl Output {
             return;
         }
         self.status_due = Instant::now() + self.status_every;
+        if self.writer.lock().status.is_some() {
+            return; // so that each line differs from the one before it, even if the reader is slow
+        }
         let text = text();
         let last = self.last_status.replace(text.clone());
         if self.writer.is_terminal || last.is_some_and(|last| last != text) {
@@ -105,6 +109,7 @@ impl Drop for Output {
 /// What the thread shares with the program.
 #[derive(Debug)]
 struct Writer {
+    /// It can erase a line.
     is_terminal: bool,
     waiting: Mutex<Waiting>,
     changed: Condvar,
@@ -113,7 +118,7 @@ struct Writer {
 #[derive(Debug, Default)]
 struct Waiting {
     lines: VecDeque<String>,
-    /// Only the latest is of interest.
+    /// A reader that is slow does not need all of them, so only one waits.
     status: Option<String>,
     is_ending: bool,
     is_ended: bool,
@@ -203,6 +208,12 @@ fn is_writable(timeout: Option<Duration>) -> bool {
     poll(&mut fds, timeout.as_ref()).is_ok_and(|ready| ready > 0)
 }
 
+/// Returns whether standard output is a terminal that can erase a line. A dumb one, for example Emacs' shell, counts as
+/// none, because it would show the escape sequences.
+fn is_terminal() -> bool {
+    io::stdout().is_terminal() && env::var_os("TERM").is_none_or(|name| name != "dumb")
+}
+
 /// Returns the terminal's width, which may change at any time.
 fn columns() -> usize {
     match tcgetwinsize(stdout()) {
@@ -277,9 +288,10 @@ impl Display for Bytes {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::sync::{Arc, Condvar, Mutex};
+    use std::time::{Duration, Instant};
 
-    use super::{Bytes, Waiting, fitting, per_second};
+    use super::{Bytes, Output, Waiting, Writer, fitting, per_second};
 
     #[test]
     fn a_status_line_comes_before_later_lines_unless_it_is_at_the_bottom_of_a_terminal() {
@@ -292,6 +304,23 @@ mod tests {
         waiting.add_line("last".to_owned(), false);
         assert_eq!(waiting.lines, ["line", "status", "last"]);
         assert_eq!(waiting.status, None);
+    }
+
+    #[test]
+    fn a_status_line_differs_from_the_one_before_it_even_if_the_reader_is_slow() {
+        let waiting = Mutex::new(Waiting { is_ended: true, ..Waiting::default() });
+        let writer = Arc::new(Writer { is_terminal: false, waiting, changed: Condvar::new() });
+        let (status_every, status_due) = (Duration::ZERO, Instant::now());
+        let mut output = Output { writer, status_every, status_due, last_status: None };
+        let mut shown = Vec::new();
+        // The reader takes every second one.
+        for text in ["idle", "1", "busy", "1", "busy", "1"] {
+            output.status(|| text.to_owned());
+            output.status(|| "1".to_owned());
+            shown.extend(output.writer.lock().status.take());
+        }
+        assert!(shown.windows(2).all(|pair| pair[0] != pair[1]), "{shown:?}");
+        assert!(shown.len() > 2, "{shown:?}");
     }
 
     #[test]

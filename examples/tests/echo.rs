@@ -7,7 +7,10 @@ use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
 use common::every_server::{Program, every_server, faulty};
-use common::{Server, assert_echoed, assert_reads, check_help_and_errors, is_on_epoll, reset, run};
+use common::{
+    LONG, Server, assert_comes_and_goes, assert_echoed, assert_ends, assert_reads, check_help_and_errors,
+    reset, run,
+};
 
 const ECHO: &str = env!("CARGO_BIN_EXE_echo");
 
@@ -22,7 +25,7 @@ fn what_is_sent_comes_back_and_ctrl_c_ends_it_with_totals() {
     assert_echoed(&socket, b"hello");
     assert_echoed(&socket, &[7; 10_000]);
     socket.shutdown(Shutdown::Write).unwrap();
-    assert_eq!((&socket).read(&mut [0; 1]).unwrap(), 0);
+    assert_ends(&socket);
     let last = server.interrupt();
     assert!(last.starts_with("served 1 connections (0 reset"), "{last}");
     assert!(last.ends_with("10.0 KB echoed"), "{last}");
@@ -90,6 +93,24 @@ fn out_of_fds_it_does_not_spin_and_serves_when_one_is_free() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn silent_clients_make_room_for_others() {
+    common::every_server::silent_clients_make_room_for_others(&PROGRAM);
+}
+
+#[test]
+fn a_peer_that_does_not_take_its_echo_is_not_waited_for_without_end() {
+    let server = Server::start(ECHO, &["--idle", "1"]);
+    let slow = server.connect();
+    slow.set_write_timeout(Some(LONG)).unwrap();
+    // More than the sockets hold, so the write ends only when the server closes its side.
+    let sent = (&slow).write_all(&vec![1; 30_000_000]);
+    assert!(sent.is_err());
+    let line = server.interrupt();
+    assert!(line.contains("1 timed out"), "{line}");
+}
+
+#[test]
 fn bad_arguments_and_taken_ports_are_said_so() {
     check_help_and_errors(ECHO, "127.0.0.1:7000");
 }
@@ -102,6 +123,11 @@ fn the_demo_checks_every_byte() {
         assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
         assert!(text.contains("0 bytes wrong") && text.contains("50 clients"), "{text}");
     }
+}
+
+#[test]
+fn the_demo_needs_few_descriptors() {
+    common::assert_demo_needs_few_fds(ECHO);
 }
 
 #[test]
@@ -137,26 +163,22 @@ fn a_stop_names_the_connections_that_it_waits_for_and_a_second_signal_ends_it() 
     for is_patient in [true, false] {
         let mut server = Server::start(ECHO, &[]);
         let slow = server.connect();
-        let mut sender = slow.try_clone().unwrap();
-        // More than the sockets hold, so that the echo waits in the server.
-        let sending = std::thread::spawn(move || {
-            let _ = sender.write_all(&vec![1; 30_000_000]);
-        });
-        server.assert_at_rest();
-        assert!(!sending.is_finished());
+        slow.set_nonblocking(true).unwrap();
+        // At the end the server rests although the sockets are full, so it holds a part of the echo.
+        while (&slow).write(&[1; 100_000]).is_ok() {
+            while (&slow).write(&[1; 100_000]).is_ok() {}
+            server.assert_at_rest();
+        }
         server.signal();
         let line = server.line_with("stopping");
         assert!(line.contains("1 connections") && line.contains("Ctrl-C"), "{line}");
         if is_patient {
-            let _ = slow.shutdown(Shutdown::Both);
-            sending.join().unwrap();
             drop(slow);
             assert!(server.last_line().starts_with("served 1 connections"));
         } else {
             // The connection stays open until the server has ended. Otherwise the stop could be complete first.
             server.signal();
             assert_eq!(server.status().code(), Some(130));
-            sending.join().unwrap();
         }
     }
 }
@@ -164,9 +186,6 @@ fn a_stop_names_the_connections_that_it_waits_for_and_a_second_signal_ends_it() 
 #[test]
 #[cfg_attr(not(target_os = "linux"), ignore = "needs strace")]
 fn a_poller_without_room_for_a_connection_ends_that_connection() {
-    if !is_on_epoll() {
-        return;
-    }
     for error in ["ENOSPC", "ENOMEM"] {
         // The first calls register the waker and the listener.
         let server = faulty(&PROGRAM, &format!("epoll_ctl:error={error}:when=3"));
@@ -175,4 +194,14 @@ fn a_poller_without_room_for_a_connection_ends_that_connection() {
         assert_echoed(&server.connect(), b"hello");
         assert!(server.interrupt().contains("1 times out of descriptors"));
     }
+}
+
+#[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs strace")]
+fn a_registration_that_cannot_be_deleted_changes_nothing() {
+    // The first calls register the waker, the listener and the connection.
+    let server = faulty(&PROGRAM, "epoll_ctl:error=ENOMEM:when=4");
+    assert_comes_and_goes(&server);
+    assert_echoed(&server.connect(), b"hello");
+    server.interrupt();
 }

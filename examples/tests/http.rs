@@ -2,14 +2,16 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::process::Command;
+use std::sync::mpsc;
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
 use common::every_server::{Program, every_server};
-use common::{Server, check_help_and_errors, need, reset, run};
+use common::{LONG, Server, check_help_and_errors, need, reset, run};
+use rustix::process::Signal;
 use socket2::SockRef;
 
 const HTTP: &str = env!("CARGO_BIN_EXE_http");
@@ -65,13 +67,20 @@ fn ask(server: &Server, request: &[u8]) -> BufReader<TcpStream> {
     BufReader::new(socket)
 }
 
+/// The same, if the server has an idle timeout that is shorter than a busy machine may take to send.
+fn ask_at_once(server: &Server, request: &[u8]) -> BufReader<TcpStream> {
+    BufReader::new(server.connect_and_send(request))
+}
+
 fn assert_served(server: &Server) {
-    let answer = Answer::read(&mut ask(server, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"));
+    let answer =
+        Answer::read(&mut ask_at_once(server, b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"));
     assert_eq!((answer.status, &answer.body[..]), (200, HELLO.as_bytes()));
 }
 
 fn assert_closed(mut reader: impl Read) {
-    assert_eq!(reader.read(&mut [0; 1]).unwrap(), 0);
+    // Unlike `read`, this goes on after EINTR, which common::assert_ends explains.
+    assert_eq!(reader.read_to_end(&mut Vec::new()).unwrap(), 0);
 }
 
 fn post(body: &[u8]) -> Vec<u8> {
@@ -481,14 +490,66 @@ fn a_client_that_does_not_read_is_not_read_from() {
     assert!(server.peak_memory() < 20_000, "{} kB were needed", server.peak_memory());
 }
 
+/// Eleven of these bodies fit.
+#[test]
+fn the_requests_of_all_clients_have_a_limit_together() {
+    let server = start(&["--memory", "1050000", "--body", "100000"]);
+    for is_chunked in [false, true] {
+        let request = if is_chunked {
+            chunked(&format!("186a0\r\n{}\r\n0\r\n\r\n", "x".repeat(100_000))).into_bytes()
+        } else {
+            post(&[b'x'; 100_000])
+        };
+        let mut readers: Vec<_> = (0..30)
+            .map(|_| {
+                let reader = ask(&server, &request[..95_000]);
+                assert_served(&server);
+                assert_served(&server); // so it has read all of the other request too
+                reader
+            })
+            .collect();
+        for mut refused in readers.split_off(11) {
+            let answer = Answer::read(&mut refused);
+            assert!(answer.status == 503 && answer.closes());
+            assert_closed(refused);
+        }
+        for mut reader in readers {
+            reader.get_mut().write_all(&request[95_000..]).unwrap();
+            assert_eq!(Answer::read(&mut reader).body.len(), 100_000);
+        }
+    }
+    assert_served(&server);
+}
+
+#[test]
+fn the_answers_of_all_clients_have_a_limit_together() {
+    let server = start(&["--memory", "0"]); // so two bodies fit
+    let request = post(&[b'x'; 1024 * 1024]);
+    let (sender, ended) = mpsc::channel();
+    scope(|scope| {
+        for _ in 0..3 {
+            let (mut greedy, sender, request) = (server.connect(), sender.clone(), &request);
+            scope.spawn(move || {
+                while greedy.write_all(request).is_ok() {} // it reads no answer
+                sender.send(()).unwrap();
+            });
+        }
+        ended.recv_timeout(LONG).expect("one of them loses its connection");
+        assert_served(&server);
+        drop(server); // ends the others
+    });
+}
+
 #[test]
 fn a_client_that_takes_too_long_is_closed_and_gets_408_only_within_a_request() {
     let server = start(&["--idle", "1"]);
-    let start = Instant::now();
+    server.freeze(); // so that each has sent what it sends before its time starts
     let idle = server.connect();
     let used = ask(&server, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
     let half_a_head = ask(&server, b"GET / HTTP/1.1\r\nHo");
     let half_a_body = ask(&server, b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhel");
+    let start = Instant::now();
+    server.send(Signal::CONT);
     assert_closed(idle);
     assert!(start.elapsed() >= Duration::from_secs(1), "closed before its time");
     let mut used = used;
@@ -502,6 +563,49 @@ fn a_client_that_takes_too_long_is_closed_and_gets_408_only_within_a_request() {
     assert_served(&server);
     let last = server.interrupt();
     assert!(last.contains("(4 timed out"), "{last}");
+}
+
+/// On Linux a stopped program's wait ends without events when it goes on (EINTR, signal(7)). So the deadline comes first.
+#[test]
+fn a_request_that_came_in_time_is_answered_although_the_server_was_busy() {
+    let server = start(&["--idle", "4"]);
+    let mut socket = server.connect();
+    assert_served(&server); // so it is accepted
+    server.freeze();
+    socket.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    sleep(Duration::from_secs(5));
+    server.send(Signal::CONT);
+    assert_eq!(Answer::read(&mut BufReader::new(socket)).status, 200);
+}
+
+#[test]
+fn an_empty_line_after_a_body_is_not_the_start_of_a_request() {
+    let server = start(&["--idle", "1"]);
+    for end in ["\r\n", "\n", "\r\n\r\n"] {
+        let mut idle = ask_at_once(&server, &[&post(b"hello"), end.as_bytes()].concat());
+        assert_eq!(Answer::read(&mut idle).body, b"hello");
+        assert_closed(idle); // without a 408
+        let mut new = ask_at_once(&server, &[end.as_bytes(), b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"].concat());
+        assert_eq!(Answer::read(&mut new).status, 200);
+    }
+}
+
+#[test]
+fn empty_lines_now_and_then_do_not_keep_a_connection_open() {
+    let server = start(&["--idle", "1"]);
+    let slow = server.connect();
+    scope(|scope| {
+        scope.spawn(|| {
+            while (&slow).write_all(b"\r\n").is_ok() {
+                sleep(Duration::from_millis(100));
+            }
+        });
+        match (&slow).read_to_end(&mut Vec::new()) {
+            Ok(read) => assert_eq!(read, 0),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+        }
+        let _ = slow.shutdown(Shutdown::Write);
+    });
 }
 
 #[test]
@@ -617,6 +721,37 @@ fn a_stop_finishes_what_is_under_way() {
     assert!(last.starts_with("served 5 connections") && last.contains("answered 4 requests"), "{last}");
     assert!(start.elapsed() < Duration::from_secs(30));
     assert_closed(half);
+}
+
+/// The server accepts 64 clients at a time, so no event follows the last one of these.
+#[test]
+fn a_stop_ends_the_server_once_its_queue_is_empty() {
+    for clients in [64, 128] {
+        let server = start(&["--idle", "60"]);
+        server.freeze();
+        let readers: Vec<_> =
+            (0..clients).map(|_| ask(&server, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")).collect();
+        let start = Instant::now();
+        server.signal();
+        server.send(Signal::CONT);
+        for mut reader in readers {
+            assert_eq!(Answer::read(&mut reader).status, 200);
+        }
+        server.last_line();
+        assert!(start.elapsed() < Duration::from_secs(30), "it waited for nothing");
+    }
+}
+
+#[test]
+fn a_stop_ends_a_full_server_once_its_last_client_has_left() {
+    let server = start(&["--idle", "60", "--connections", "1"]);
+    let _silent = server.connect();
+    let waiting = ask(&server, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    let start = Instant::now();
+    server.signal();
+    assert_eq!(Answer::read(&mut { waiting }).status, 200);
+    server.last_line();
+    assert!(start.elapsed() < Duration::from_secs(30), "it waited for nothing");
 }
 
 #[test]

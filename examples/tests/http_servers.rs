@@ -2,13 +2,13 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use common::every_server::{Program, faulty};
-use common::{LONG, Server, is_on_epoll, reset, run};
+use common::{LONG, Server, patient, reset, run};
 use rustix::process::{Resource, Signal, getrlimit, setrlimit};
 
 const HTTP: &str = env!("CARGO_BIN_EXE_http");
@@ -33,6 +33,7 @@ macro_rules! on_every_server {
 on_every_server! {
     a_request_followed_by_a_half_close_is_answered
     six_hundred_clients_that_stay_are_served_with_64_descriptors
+    a_client_that_sends_a_body_keeps_its_connection
     silent_clients_give_their_descriptors_back
     a_client_that_sends_byte_after_byte_is_closed
     a_client_that_never_reads_is_closed
@@ -45,6 +46,8 @@ on_every_server! {
     a_stop_waits_for_the_request_under_way
     a_stop_answers_six_hundred_clients_at_once
     a_stop_with_more_clients_than_descriptors_answers_all
+    a_stop_while_descriptors_are_short_ends_it
+    a_stop_refuses_clients_that_connect_later
     the_totals_are_printed
     its_help_and_its_errors_name_its_options
 }
@@ -111,15 +114,8 @@ fn read_answer(socket: &TcpStream) -> Option<u16> {
 
 /// Whether the end of the stream, or a reset, comes before the test's patience ends.
 fn assert_closed(mut socket: &TcpStream) {
-    loop {
-        match socket.read(&mut [0; 4_096]) {
-            Ok(0) => return,
-            Ok(_) => {}
-            Err(error) => {
-                assert!(!matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{error}");
-                return;
-            }
-        }
+    if let Err(error) = socket.read_to_end(&mut Vec::new()) {
+        assert!(!matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{error}");
     }
 }
 
@@ -139,7 +135,7 @@ fn a_request_followed_by_a_half_close_is_answered(variant: Variant) {
         if round % 2 == 0 {
             check_answer(&socket);
         }
-        assert_eq!(socket.read(&mut [0; 1]).unwrap(), 0, "round {round}");
+        assert_eq!(socket.read_to_end(&mut Vec::new()).unwrap(), 0, "round {round}");
     }
     // The request's last bytes may come together with the end.
     server.freeze();
@@ -169,21 +165,39 @@ fn ask_on_a_new_connection(server: &Server) {
     check_answer(&socket);
 }
 
+fn a_client_that_sends_a_body_keeps_its_connection(variant: Variant) {
+    let options = if variant.path == HTTP { &["--body", "5000000"][..] } else { &[] };
+    let server = variant.start(options);
+    let mut socket = server.connect();
+    for length in [0, 1, 900_000, 5_000_000] {
+        write!(socket, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n").unwrap();
+        socket.write_all(&vec![b'x'; length]).unwrap();
+        assert!(read_answer(&socket).is_some(), "a body of {length} bytes");
+        ask(&socket);
+        check_answer(&socket);
+    }
+}
+
 fn silent_clients_give_their_descriptors_back(variant: Variant) {
     let server = variant.start(&["--idle", "1"]);
     #[cfg(target_os = "linux")]
     server.limit_fds(64);
+    server.freeze(); // so that each has sent what it sends before its time starts
     let silent: Vec<TcpStream> = (0..140).map(|_| server.connect()).collect();
     for (number, mut socket) in silent.iter().enumerate() {
-        let sent: &[u8] = match number % 4 {
+        let sent: &[u8] = match number % 5 {
             0 => b"",
             1 => b"GET / HT",
             2 => b"GET / HTTP/1.1\r\nHost: x\r\n",
+            3 => b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n",
             _ => REQUEST,
         };
         socket.write_all(sent).unwrap();
     }
-    ask_on_a_new_connection(&server);
+    let last = server.connect();
+    ask(&last);
+    server.send(Signal::CONT);
+    check_answer(&last);
     silent.iter().for_each(assert_closed);
     #[cfg(target_os = "linux")]
     server.assert_at_rest();
@@ -246,9 +260,6 @@ fn an_option_that_cannot_be_set_ends_nothing(variant: Variant) {
 }
 
 fn a_poller_without_room_ends_one_connection(variant: Variant) {
-    if !is_on_epoll() {
-        return;
-    }
     for error in ["ENOSPC", "ENOMEM"] {
         // The first two registrations are those of the waker and of the listener.
         let server = variant.start_faulty(&format!("epoll_ctl:error={error}:when=3"));
@@ -319,6 +330,35 @@ fn a_stop_with_more_clients_than_descriptors_answers_all(variant: Variant) {
     sockets.iter().for_each(check_answer);
     let last = server.last_line();
     assert!(last.starts_with("served 100 connections") && last.contains("answered 100 requests"), "{last}");
+}
+
+fn a_stop_while_descriptors_are_short_ends_it(variant: Variant) {
+    let server = variant.start(&["--idle", "60"]);
+    #[cfg(target_os = "linux")]
+    server.limit_fds(24);
+    let _silent: Vec<TcpStream> = (0..40).map(|_| server.connect()).collect();
+    #[cfg(target_os = "linux")]
+    server.assert_at_rest(); // so it has accepted as many as it can
+    let start = Instant::now();
+    server.interrupt();
+    assert!(start.elapsed() < Duration::from_secs(30), "it waited for silent clients");
+}
+
+/// Each client waits for its answer, so the server's queue is empty again and again.
+fn a_stop_refuses_clients_that_connect_later(variant: Variant) {
+    let mut server = variant.start(&[]);
+    ask_on_a_new_connection(&server);
+    server.signal();
+    server.line_with("stopping");
+    let is_served = || {
+        let mut socket = TcpStream::connect(server.address)?;
+        patient(&socket);
+        socket.write_all(REQUEST)?;
+        read_answer(&socket).ok_or(io::Error::from(ErrorKind::UnexpectedEof))
+    };
+    let served = (0..).map_while(|_| is_served().ok()).count();
+    assert!(served < 10, "{served} clients were served");
+    server.last_line();
 }
 
 fn the_totals_are_printed(variant: Variant) {

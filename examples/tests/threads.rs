@@ -8,7 +8,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::every_server::{Program, every_server, faulty};
-use common::{Server, assert_echoed, assert_reads, check_help_and_errors, is_on_epoll, reset, run};
+use common::{
+    Server, assert_comes_and_goes, assert_echoed, assert_ends, assert_reads, check_help_and_errors, reset,
+    run,
+};
 
 const THREADS: &str = env!("CARGO_BIN_EXE_threads");
 
@@ -54,7 +57,7 @@ fn who_writes_a_lot_before_reading_gets_it_all() {
         });
         thread::sleep(Duration::from_millis(300));
         assert_reads(&socket, &message);
-        assert_eq!((&socket).read(&mut [0]).unwrap(), 0);
+        assert_ends(&socket);
     });
 }
 
@@ -92,6 +95,12 @@ fn out_of_fds_it_does_not_spin_and_serves_when_one_is_free() {
     assert_echoed(&last, b"the last");
 }
 
+#[test]
+#[cfg(target_os = "linux")]
+fn silent_clients_make_room_for_others() {
+    common::every_server::silent_clients_make_room_for_others(&PROGRAM);
+}
+
 /// While connections come in, because a worker may be about to hand one over to another that is stopping.
 #[test]
 fn ctrl_c_ends_it_well_at_any_time() {
@@ -117,6 +126,11 @@ fn the_demo_checks_every_byte() {
 }
 
 #[test]
+fn the_demo_needs_few_descriptors() {
+    common::assert_demo_needs_few_fds(THREADS);
+}
+
+#[test]
 fn help_bad_arguments_and_taken_ports_are_said() {
     check_help_and_errors(THREADS, "127.0.0.1:7004");
     for wrong in ["many", "0", "-1", "256", "1.5", ""] {
@@ -139,21 +153,29 @@ fn ctrl_c_ends_the_demo_at_once() {
     assert!(start.elapsed() < Duration::from_secs(300));
 }
 
+const ONE_WORKER: Program = Program { arguments: || vec!["--workers=1".to_owned()], ..PROGRAM };
+
 #[test]
 #[cfg_attr(not(target_os = "linux"), ignore = "needs strace")]
 fn a_poller_without_room_for_a_connection_ends_that_connection() {
-    if !is_on_epoll() {
-        return;
-    }
-    let one_worker = Program { arguments: || vec!["--workers=1".to_owned()], ..PROGRAM };
     for error in ["ENOSPC", "ENOMEM"] {
         // The worker's first call registers its listener.
-        let server = faulty(&one_worker, &format!("epoll_ctl:error={error}:when=2"));
+        let server = faulty(&ONE_WORKER, &format!("epoll_ctl:error={error}:when=2"));
         let mut refused = server.connect();
         assert!(matches!(refused.read(&mut [0]), Ok(0) | Err(_)));
         assert_echoed(&server.connect(), b"hello");
         server.interrupt();
     }
+}
+
+#[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs strace")]
+fn a_registration_that_cannot_be_deleted_changes_nothing() {
+    // The worker's first calls register its listener and the connection.
+    let server = faulty(&ONE_WORKER, "epoll_ctl:error=ENOMEM:when=3");
+    assert_comes_and_goes(&server);
+    assert_echoed(&server.connect(), b"hello");
+    server.interrupt();
 }
 
 /// Its listeners share the address with each other, and not with other programs.

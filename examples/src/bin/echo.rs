@@ -1,8 +1,8 @@
 //! A TCP echo server that keeps serving when clients are slow, gone or too many.
 //!
-//! It tells the listener and the connections apart by their kind, waits for peers that do not read, answers a peer that
-//! has half-closed, survives errors and a shortage of file descriptors, ignores stale events, and answers what has
-//! arrived before it stops.
+//! It tells the listener and the connections apart by their kind, waits for peers that do not read, and answers a peer
+//! that has half-closed. It survives errors and a shortage of file descriptors, closes connections that stay silent, and
+//! ignores stale events. Before it stops, it answers what has arrived.
 
 use std::io;
 use std::process::ExitCode;
@@ -14,7 +14,7 @@ use clap::builder::ArgPredicate;
 use examples::acceptor::Acceptor;
 use examples::clients::Clients;
 use examples::connections::Connections;
-use examples::echo::Connection;
+use examples::echo::{Connection, IdleTimeout};
 use examples::options;
 use examples::output::{Bytes, Output, exit_code};
 use examples::signals::Stop;
@@ -28,6 +28,10 @@ struct Options {
     #[arg(value_parser = options::address, default_value = "127.0.0.1:7000")]
     #[arg(default_value_if("demo", ArgPredicate::IsPresent, "127.0.0.1:0"))]
     address: String,
+    /// How long a client may send nothing, or take nothing of its echo
+    #[arg(long, value_name = "SECONDS", default_value = "60")]
+    #[arg(value_parser = options::seconds, allow_negative_numbers = true)]
+    idle: Duration,
     /// Also run clients for SECONDS (3 if not given), and verify the echoed bytes
     #[arg(long, value_name = "SECONDS", value_parser = options::seconds)]
     #[arg(num_args = 0..=1, default_missing_value = "3", allow_negative_numbers = true)]
@@ -48,7 +52,7 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> anyhow::Result<()> {
-    let mut server = Server::new(&options.address)?;
+    let mut server = Server::new(options)?;
     let address = server.acceptor.address();
     let mut output = Output::start()?;
     output.line(format_args!("echo on {address}"));
@@ -83,6 +87,7 @@ struct Server {
     is_stopping: bool,
     acceptor: Acceptor<EventKind>,
     connections: Connections<Connection>,
+    idle: IdleTimeout,
     events: Vec<EventObject>,
     buffer: Vec<u8>,
     totals: Totals,
@@ -92,14 +97,15 @@ struct Server {
 struct Totals {
     connections: u64,
     resets: u64,
+    timed_out: u64,
     bytes: u64,
 }
 
 impl Server {
-    fn new(address: &str) -> anyhow::Result<Self> {
+    fn new(options: &Options) -> anyhow::Result<Self> {
         let poller = OsPoller::new()?;
         let stop = Stop::on_signals(poller.waker()?)?;
-        let mut acceptor = Acceptor::bind(address, EventKind::Server)?;
+        let mut acceptor = Acceptor::bind(&options.address, EventKind::Server)?;
         acceptor.watch(&poller)?;
         Ok(Server {
             poller,
@@ -107,6 +113,7 @@ impl Server {
             is_stopping: false,
             acceptor,
             connections: Connections::default(),
+            idle: IdleTimeout::new(options.idle),
             events: Vec::new(),
             buffer: vec![0; BUFFER],
             totals: Totals::default(),
@@ -159,6 +166,7 @@ impl Server {
     }
 
     fn wait_and_serve(&mut self, timeout: Duration) -> io::Result<()> {
+        let timeout = timeout.min(self.idle.due_in());
         let timeout = self.acceptor.due_in().map_or(timeout, |due| due.min(timeout));
         let mut events = std::mem::take(&mut self.events);
         self.poller.wait_into(&mut events, Some(timeout))?;
@@ -169,6 +177,7 @@ impl Server {
             }
         }
         self.events = events; // for its memory
+        self.expire()?;
         self.acceptor.retry(&self.poller)
     }
 
@@ -182,6 +191,15 @@ impl Server {
             }
             self.connections.insert(generation, connection);
             self.totals.connections += 1;
+        }
+        Ok(())
+    }
+
+    /// Closes the connections that have been silent for too long.
+    fn expire(&mut self) -> io::Result<()> {
+        for generation in self.idle.expired(&self.connections) {
+            self.totals.timed_out += 1;
+            self.close(generation)?;
         }
         Ok(())
     }
@@ -208,16 +226,18 @@ impl Server {
 
     fn close(&mut self, generation: u32) -> io::Result<()> {
         let Some(connection) = self.connections.remove(generation) else { return Ok(()) };
-        self.poller.delete(connection.event().fd)?; // before the descriptor is closed
+        // If this fails, the close that follows removes the registration.
+        let _ = self.poller.delete(connection.event().fd);
         drop(connection);
         self.acceptor.watch(&self.poller) // because a descriptor is free now
     }
 
     fn summary(&self) -> String {
-        let Totals { connections, resets, bytes } = self.totals;
+        let Totals { connections, resets, timed_out, bytes } = self.totals;
         let (shortages, bytes) = (self.acceptor.shortages(), Bytes(bytes));
         format!(
-            "served {connections} connections ({resets} reset, {shortages} times out of descriptors), {bytes} echoed"
+            "served {connections} connections ({resets} reset, {timed_out} timed out, {shortages} times out of \
+             descriptors), {bytes} echoed"
         )
     }
 }

@@ -46,6 +46,11 @@ struct Options {
     #[arg(long, value_name = "BYTES", default_value_t = 1024 * 1024)]
     #[arg(value_parser = options::number(0..=1_000_000_000usize), allow_negative_numbers = true)]
     body: usize,
+    /// The most memory for the requests and answers of all clients, but at least that of two bodies. A request beyond it
+    /// gets 503
+    #[arg(long, value_name = "BYTES", default_value_t = 64 * 1024 * 1024)]
+    #[arg(value_parser = options::number(0..=1_000_000_000usize), allow_negative_numbers = true)]
+    memory: usize,
 }
 
 /// While so many bytes are unsent, no further request is answered.
@@ -56,6 +61,9 @@ const LINGER: Duration = Duration::from_secs(2);
 
 /// How long a new client has for its first request once the program stops. The request may be on its way.
 const LAST_CHANCE: Duration = Duration::from_secs(1);
+
+/// How long to wait, once the program stops, before it looks for clients again.
+const AGAIN: Duration = Duration::from_millis(10);
 
 fn main() -> ExitCode {
     exit_code("http", run(Options::parse()))
@@ -90,6 +98,8 @@ struct Service {
     is_stopping: bool,
     /// Clients wait for a free descriptor, so no client keeps its connection for another request.
     is_crowded: bool,
+    /// How many bytes all connections need.
+    memory: usize,
     date: Date,
     totals: Totals,
 }
@@ -100,6 +110,8 @@ struct Connection {
     interest: Interest,
     deadline: Instant,
     conversation: Conversation,
+    /// How many bytes the conversation needs. A buffer that is not empty may be as large as it ever was.
+    memory: usize,
     has_answered: bool,
     /// The client has closed its side.
     is_ended: bool,
@@ -144,6 +156,7 @@ impl Server {
                 options,
                 is_stopping: false,
                 is_crowded: false,
+                memory: 0,
                 date: Date::default(),
                 totals: Totals::default(),
             },
@@ -177,6 +190,9 @@ impl Server {
                 end = Some(self.service.deadline());
                 self.begin_to_stop(&mut buffer)?;
             }
+            if self.is_draining() {
+                self.accept()?;
+            }
             let is_done = self.connections.is_empty() && !self.acceptor.is_open();
             if end.is_some_and(|end| is_done || end <= Instant::now()) {
                 return Ok(());
@@ -184,8 +200,14 @@ impl Server {
         }
     }
 
+    /// Returns whether the program stops and clients that have connected before may still wait. No event says that the
+    /// listener's queue is empty.
+    fn is_draining(&self) -> bool {
+        self.service.is_stopping && self.acceptor.is_open()
+    }
+
     fn due_in(&self) -> Duration {
-        [self.deadlines.due_in(), self.acceptor.due_in()]
+        [self.deadlines.due_in(), self.acceptor.due_in(), self.is_draining().then_some(AGAIN)]
             .into_iter()
             .flatten()
             .fold(self.output.due_in(), Duration::min)
@@ -269,6 +291,7 @@ impl Server {
 
     fn close(&mut self, generation: u32) -> io::Result<()> {
         if let Some(connection) = self.connections.remove(generation) {
+            self.service.memory -= connection.memory;
             // If this fails, the close that follows removes the registration.
             let _ = self.poller.delete(connection.socket.as_raw_fd());
         }
@@ -279,6 +302,10 @@ impl Server {
     /// Ends the connections whose deadline has passed. A client in the middle of a request is told so first.
     fn expire(&mut self, buffer: &mut [u8]) -> io::Result<()> {
         while let Some((due, generation)) = self.deadlines.pop_due() {
+            if self.connections.get(generation).is_some_and(|connection| connection.deadline <= due) {
+                // What has arrived in time counts, even if the server was too busy to read it.
+                self.attend(generation, buffer)?;
+            }
             let Some(connection) = self.connections.get_mut(generation) else { continue };
             if connection.deadline > due {
                 self.deadlines.push(connection.deadline, generation);
@@ -332,6 +359,11 @@ impl Service {
         Instant::now() + self.options.idle
     }
 
+    /// One body always fits, and the request behind it.
+    fn most_memory(&self) -> usize {
+        self.options.memory.max(2 * self.options.body)
+    }
+
     fn keeps_alive(&self) -> bool {
         !self.is_stopping && !self.is_crowded
     }
@@ -351,6 +383,7 @@ impl Connection {
             interest: Interest::READ,
             deadline: if service.is_stopping { Instant::now() + LAST_CHANCE } else { service.deadline() },
             conversation: Conversation::new(limits, route),
+            memory: 0,
             has_answered: false,
             is_ended: false,
             is_lingering: false,
@@ -391,16 +424,39 @@ impl Connection {
     fn attend(&mut self, buffer: &mut [u8], service: &mut Service) -> io::Result<bool> {
         self.answer(service)?;
         if self.conversation.unsent().is_empty() && !self.is_ended {
-            let Some(read) = if_ready(self.socket.read(buffer))? else { return Ok(true) };
-            self.is_ended = read == 0;
-            if self.conversation.is_between_requests() {
-                self.deadline = service.deadline();
+            if let Some(read) = if_ready(self.socket.read(buffer))? {
+                self.is_ended = read == 0;
+                let was_between_requests = self.conversation.is_between_requests();
+                self.conversation.receive(buffer.get(..read).unwrap_or_default());
+                if was_between_requests && !self.conversation.is_between_requests() {
+                    self.deadline = service.deadline();
+                }
+                self.answer(service)?;
             }
-            self.conversation.receive(buffer.get(..read).unwrap_or_default());
-            self.answer(service)?;
         }
-        self.conversation.free();
+        if !self.has_memory(service) {
+            if !self.conversation.unsent().is_empty() {
+                reset_on_close(&self.socket); // an answer that is cut off should not look complete
+                return Ok(false);
+            }
+            let status = Status("503 Service Unavailable");
+            self.conversation.refuse(status, &service.date.text);
+            service.count(status);
+            self.answer(service)?;
+            self.has_memory(service);
+        }
         Ok(!self.is_ended || !self.conversation.unsent().is_empty())
+    }
+
+    /// Frees what the connection no longer needs. Returns false if it needs more than before and that is too much for
+    /// the server.
+    fn has_memory(&mut self, service: &mut Service) -> bool {
+        self.conversation.free();
+        let before = self.memory;
+        let held = self.conversation.held();
+        self.memory = if held == 0 { 0 } else { before.max(held) };
+        service.memory = service.memory - before + self.memory;
+        self.memory <= before || service.memory <= service.most_memory()
     }
 
     /// Answers what has arrived, as long as the client reads the answers.

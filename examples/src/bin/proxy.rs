@@ -51,8 +51,8 @@ const LAST_PATIENCE: Duration = Duration::from_secs(10);
 /// How long the connections have to be silent before a proxy that was asked to stop breaks them off.
 const SILENCE: Duration = Duration::from_secs(5);
 
-/// How long such a proxy waits in all.
-const GRACE: Duration = Duration::from_secs(30);
+/// How long such a proxy waits in all. `docker stop` waits as long before it kills a program.
+const GRACE: Duration = Duration::from_secs(10);
 
 /// The interest of a socket that the proxy leaves alone for now, for example because the other side is slow.
 ///

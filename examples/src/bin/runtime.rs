@@ -6,7 +6,6 @@
 //! With `--tokio` the same server runs on tokio, to compare the two.
 
 use std::cell::{Cell, RefCell};
-use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind};
 use std::marker::PhantomData;
@@ -17,10 +16,10 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use clap::Parser;
-use examples::acceptor::check_room;
+use examples::acceptor::{check_room, is_waiting};
 use examples::options;
 use examples::output::{Output, Rate, exit_code};
 use examples::runtime::net::{TcpListener as PollioListener, TcpStream as PollioStream};
@@ -28,13 +27,13 @@ use examples::runtime::timers::HyperTimer;
 use examples::runtime::{Either, Latch, Runtime, race, spawn, yield_now};
 use examples::signals::Stop;
 use examples::sockets::{is_shortage, listen, reset_on_close};
-use http_body_util::Full;
-use hyper::body::Incoming;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Incoming};
 use hyper::header::{CONNECTION, HeaderValue};
 use hyper::rt::{Read, ReadBufCursor, Sleep, Timer, Write};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Request, Response, StatusCode, Uri};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener as TokioListener, TcpStream as TokioStream};
 use tokio::runtime::Builder;
@@ -50,7 +49,7 @@ struct Options {
     /// Serve the same on tokio's current_thread runtime, to compare
     #[arg(long)]
     tokio: bool,
-    /// How long a client may take to send a request's head, or to read a part of an answer
+    /// How long a client may take to send a request's head, to send its body, or to read a part of an answer
     #[arg(long, value_name = "SECONDS", default_value = "10")]
     #[arg(value_parser = options::seconds, allow_negative_numbers = true)]
     idle: Duration,
@@ -58,6 +57,9 @@ struct Options {
 
 /// How long the program waits for its connections once it stops.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// How long connections are accepted once the program stops, if they come faster than it accepts them.
+const DRAIN: Duration = Duration::from_secs(4);
 
 /// How long a new client has for its first request once the program stops. The request may be on its way.
 const LAST_CHANCE: Duration = Duration::from_secs(1);
@@ -100,6 +102,8 @@ trait Platform: 'static {
 
     /// Waits for the next connection. An error may be that of a single connection.
     fn accept(&self) -> impl Future<Output = io::Result<Self::Stream>>;
+    /// Returns whether a connection waits to be accepted.
+    fn is_waiting(&self) -> bool;
     /// Makes the coming close of a stream a reset.
     fn reset_on_close(stream: &Self::Stream);
     fn spawn(task: impl Future<Output = ()> + 'static);
@@ -120,6 +124,10 @@ impl Platform for OnPollio {
     async fn accept(&self) -> io::Result<PollioStream> {
         let (stream, _) = self.0.accept().await?;
         Ok(stream)
+    }
+
+    fn is_waiting(&self) -> bool {
+        is_waiting(&self.0)
     }
 
     fn reset_on_close(stream: &PollioStream) {
@@ -145,6 +153,10 @@ impl Platform for OnTokio {
         .await?;
         let _ = stream.set_nodelay(true); // macOS: EINVAL if the peer has reset the connection
         Ok(TokioIo::new(stream))
+    }
+
+    fn is_waiting(&self) -> bool {
+        is_waiting(&self.0)
     }
 
     fn reset_on_close(stream: &TokioIo<TokioStream>) {
@@ -188,15 +200,16 @@ impl<P: Platform> Server<P> {
     async fn serve(self: Rc<Self>, platform: P) -> io::Result<()> {
         let status = Rc::clone(&self);
         P::spawn(async move { status.show_status().await });
-        self.accept_until(&platform, || self.stop.wait()).await;
+        self.accept_until(&platform, self.stop.wait()).await;
         self.output.borrow().line(format_args!(
             "stopping: waits at most {} s for {} connections, a second signal ends it at once",
             GRACE.as_secs(),
             self.open.get()
         ));
         let finished = async {
-            // Who has connected by now gets an answer. The runtime reports such a client before the time is up.
-            self.accept_until(&platform, || sleep::<P>(RETRY)).await;
+            // Who has connected by now gets an answer, and who connects later is refused.
+            let drained = poll_fn(|_| if platform.is_waiting() { Poll::Pending } else { Poll::Ready(()) });
+            let _ = timeout::<P, _>(DRAIN, self.accept_until(&platform, drained)).await;
             drop(platform);
             self.finish_connections();
             while self.open.get() > 0 {
@@ -208,9 +221,12 @@ impl<P: Platform> Server<P> {
         Ok(())
     }
 
-    async fn accept_until<F: Future>(self: &Rc<Self>, platform: &P, end: impl Fn() -> F) {
+    /// Accepts connections until `end`, which is polled first, because a shortage makes every call of accept fail at
+    /// once.
+    async fn accept_until(self: &Rc<Self>, platform: &P, end: impl Future<Output = ()>) {
+        let mut end = pin!(end);
         let (mut in_a_row, mut failed) = (0, 0);
-        while let Either::Left(result) = race(platform.accept(), end()).await {
+        while let Either::Right(result) = race(end.as_mut(), platform.accept()).await {
             match result {
                 Ok(stream) => {
                     failed = 0;
@@ -252,11 +268,14 @@ impl<P: Platform> Server<P> {
 
     async fn answer_requests(&self, stream: P::Stream, finish: Latch) {
         let is_new = Cell::new(true);
-        let service = service_fn(|request| {
+        let service = service_fn(async |request: Request<Incoming>| {
             is_new.set(false);
+            let (head, body) = request.into_parts();
+            if !body.is_end_stream() {
+                timeout::<P, _>(self.idle, drop_body(body)).await.context("the body takes too long")??;
+            }
             self.requests.set(self.requests.get() + 1);
-            let response = answer(&request, finish.is_open());
-            async { Ok::<_, Infallible>(response) }
+            Ok::<_, anyhow::Error>(answer(&head.uri, finish.is_open()))
         });
         let stream = WriteTimeout::<P> { stream, limit: self.idle, waiting: None };
         let connection = http1::Builder::new()
@@ -268,10 +287,12 @@ impl<P: Platform> Server<P> {
         // A connection's errors are its client's affair.
         let Either::Right(()) = race(connection.as_mut(), finish.wait()).await else { return };
         if is_new.get() {
-            let patience = if self.stop.is_open() { LAST_CHANCE } else { self.idle };
-            if timeout::<P, _>(patience, connection.as_mut()).await.is_some() {
-                return;
-            }
+            // Before the stop, hyper's own timeout is enough.
+            let last_chance = async {
+                self.stop.wait().await;
+                sleep::<P>(LAST_CHANCE).await;
+            };
+            let Either::Right(()) = race(connection.as_mut(), last_chance).await else { return };
         }
         connection.as_mut().graceful_shutdown();
         let _ = connection.await;
@@ -294,8 +315,17 @@ impl<P: Platform> Server<P> {
     }
 }
 
-fn answer(request: &Request<Incoming>, is_last: bool) -> Response<Full<Bytes>> {
-    let (status, text) = match request.uri().path() {
+/// Reads the body, which no answer needs. hyper would close a connection that has an unread body, and then the client
+/// may lose its answer.
+async fn drop_body(mut body: Incoming) -> hyper::Result<()> {
+    while let Some(frame) = body.frame().await {
+        frame?;
+    }
+    Ok(())
+}
+
+fn answer(uri: &Uri, is_last: bool) -> Response<Full<Bytes>> {
+    let (status, text) = match uri.path() {
         "/" => (StatusCode::OK, "Hello from hyper on pollio.\n"),
         _ => (StatusCode::NOT_FOUND, "Nothing here.\n"),
     };

@@ -1,5 +1,7 @@
 //! An echo server on several threads, each with a poller of its own, that hand connections over.
 //!
+//! A worker serves its connections as `echo` does, and closes those that stay silent.
+//!
 //! Each worker also has a listener. The listeners share an address (SO_REUSEPORT), and the systems differ in what that
 //! does. Linux spreads connections over them by a hash: evenly in the long run, but not at any given moment. macOS gives
 //! all connections to the listener that was bound last. So a worker hands each connection that it accepts to the worker
@@ -25,7 +27,7 @@ use clap::builder::ArgPredicate;
 use examples::acceptor::Acceptor;
 use examples::clients::Clients;
 use examples::connections::Connections;
-use examples::echo::Connection;
+use examples::echo::{Connection, IdleTimeout};
 use examples::options;
 use examples::output::{Bytes, Output, exit_code};
 use examples::signals::Stop;
@@ -44,6 +46,10 @@ struct Options {
     #[arg(long, value_name = "NUMBER", value_parser = options::number(1..=255_usize), default_value = "4")]
     #[arg(allow_negative_numbers = true)]
     workers: usize,
+    /// How long a client may send nothing, or take nothing of its echo
+    #[arg(long, value_name = "SECONDS", default_value = "60")]
+    #[arg(value_parser = options::seconds, allow_negative_numbers = true)]
+    idle: Duration,
     /// Also run clients for SECONDS (2 if not given), and verify the echoed bytes
     #[arg(long, value_name = "SECONDS", value_parser = options::seconds)]
     #[arg(num_args = 0..=1, default_missing_value = "2", allow_negative_numbers = true)]
@@ -72,7 +78,7 @@ fn run(options: &Options) -> Result<()> {
     let (listeners, address) = listen_together(options)?;
     let mut workers = Vec::new();
     for (number, (desk, listener)) in desks.into_iter().zip(listeners).enumerate() {
-        let mut worker = Worker::new(number, desk, listener, &team, &stop)?;
+        let mut worker = Worker::new(number, options, desk, listener, &team, &stop)?;
         let name = format!("worker {number}");
         workers.push(thread::Builder::new().name(name).spawn(move || worker.run())?);
     }
@@ -258,6 +264,7 @@ struct Worker {
     team: Team,
     stop: Stop,
     connections: Connections<Connection>,
+    idle: IdleTimeout,
     buffer: Vec<u8>,
     served: Served,
 }
@@ -271,7 +278,14 @@ struct Served {
 }
 
 impl Worker {
-    fn new(number: usize, desk: Desk, listener: TcpListener, team: &Team, stop: &Stop) -> io::Result<Self> {
+    fn new(
+        number: usize,
+        options: &Options,
+        desk: Desk,
+        listener: TcpListener,
+        team: &Team,
+        stop: &Stop,
+    ) -> io::Result<Self> {
         Ok(Worker {
             number,
             poller: desk.poller,
@@ -280,6 +294,7 @@ impl Worker {
             team: team.clone(),
             stop: stop.clone(),
             connections: Connections::default(),
+            idle: IdleTimeout::new(options.idle),
             buffer: vec![0; BUFFER],
             served: Served::default(),
         })
@@ -321,9 +336,10 @@ impl Worker {
     }
 
     fn wait_and_serve(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        let timeout = [timeout, self.acceptor.due_in()].into_iter().flatten().min();
+        let times = [timeout, self.acceptor.due_in()].into_iter().flatten();
+        let timeout = times.fold(self.idle.due_in(), Duration::min);
         let mut events = Vec::new();
-        self.poller.wait_into(&mut events, timeout)?;
+        self.poller.wait_into(&mut events, Some(timeout))?;
         self.take_over()?;
         for event in &events {
             match event.kind {
@@ -331,6 +347,7 @@ impl Worker {
                 EventKind::Client => self.echo(event.generation())?,
             }
         }
+        self.expire()?;
         self.acceptor.retry(&self.poller)
     }
 
@@ -406,6 +423,14 @@ impl Worker {
         Ok(())
     }
 
+    /// Closes the connections that have been silent for too long.
+    fn expire(&mut self) -> io::Result<()> {
+        for generation in self.idle.expired(&self.connections) {
+            self.close(generation)?;
+        }
+        Ok(())
+    }
+
     /// Has a connection do what it can, then watches it for what it needs next.
     fn echo(&mut self, generation: u32) -> io::Result<()> {
         // A stale event's generation finds no connection.
@@ -425,7 +450,8 @@ impl Worker {
 
     fn close(&mut self, generation: u32) -> io::Result<()> {
         let Some(connection) = self.connections.remove(generation) else { return Ok(()) };
-        self.poller.delete(connection.event().fd)?; // before the descriptor is closed
+        // If this fails, the close that follows removes the registration.
+        let _ = self.poller.delete(connection.event().fd);
         drop(connection);
         self.team.count(self.number, -1);
         self.acceptor.watch(&self.poller) // because a descriptor is free now

@@ -29,6 +29,11 @@ enum Part {
 }
 
 impl Chunked {
+    /// Returns how many bytes of content it holds.
+    pub(super) fn decoded(&self) -> usize {
+        self.content.len()
+    }
+
     /// Moves what `received` has of this body to the content. Returns the content once it is complete.
     pub(super) fn decode(
         &mut self,

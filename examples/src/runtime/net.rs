@@ -66,6 +66,12 @@ impl TcpListener {
     }
 }
 
+impl AsFd for TcpListener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.socket.as_fd()
+    }
+}
+
 /// A connection, which hyper can use as it is.
 #[derive(Debug)]
 pub struct TcpStream(Watched<net::TcpStream>);

@@ -2,16 +2,17 @@
 
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::io::ioctl_fionbio;
 use rustix::process::{Pid, Signal, kill_process};
+use socket2::{Domain, Socket, Type};
 
 use super::terminal::{Terminal, status_lines};
-use super::{LONG, Server, assert_reads, need, patient, reset};
+use super::{LONG, Server, assert_ends, assert_reads, need, patient, reset};
 
 /// A server program, as these tests see it.
 pub struct Program {
@@ -34,6 +35,7 @@ macro_rules! every_server {
             a_pipe_that_nobody_reads_changes_nothing
             a_stopped_terminal_changes_nothing
             the_status_line_fits_the_terminal
+            a_dumb_terminal_gets_no_escape_sequences
             without_a_terminal_it_speaks_only_when_something_has_changed
             a_signal_right_after_the_first_line_ends_it_well
             a_second_signal_ends_it_at_once
@@ -76,6 +78,13 @@ impl Program {
         command
     }
 
+    /// Returns a command that starts it in a terminal.
+    fn command_in(&self, terminal: &Terminal, port: u16) -> Command {
+        let mut command = self.command(port);
+        command.env("TERM", "xterm").stdout(terminal.stdout());
+        command
+    }
+
     fn start(&self) -> Server {
         Server::launch(&mut self.command(0))
     }
@@ -109,7 +118,10 @@ fn connect(port: u16) -> TcpStream {
 fn free_port() -> u16 {
     loop {
         let port = fastrand::u16(10_000..30_000);
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        // It does not listen, so a copy of it in a process that is just starting holds nobody up.
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_reuse_address(true).unwrap();
+        if socket.bind(&SocketAddr::from(([127, 0, 0, 1], port)).into()).is_ok() {
             return port;
         }
     }
@@ -186,7 +198,7 @@ pub fn a_pipe_that_nobody_reads_changes_nothing(program: &Program) {
 pub fn a_stopped_terminal_changes_nothing(program: &Program) {
     let terminal = Terminal::open(80);
     let port = free_port();
-    let running = Running(program.command(port).stdout(terminal.stdout()).spawn().unwrap());
+    let running = Running(program.command_in(&terminal, port).spawn().unwrap());
     program.serves_on(port);
     terminal.control(b's');
     for _ in 0..10 {
@@ -200,23 +212,24 @@ pub fn a_stopped_terminal_changes_nothing(program: &Program) {
 pub fn the_status_line_fits_the_terminal(program: &Program) {
     let terminal = Terminal::open(80);
     let port = free_port();
-    let mut command = program.command(port);
-    let running = Running(command.env("NO_COLOR", "1").stdout(terminal.stdout()).spawn().unwrap());
+    let running = Running(program.command_in(&terminal, port).env("NO_COLOR", "1").spawn().unwrap());
     for columns in [80, 20, 80, 7] {
         terminal.resize(columns);
         let before = terminal.written().len();
         let start = Instant::now();
-        let mut widths = Vec::new();
-        while widths.len() < 3 {
-            assert!(start.elapsed() < LONG, "no new status line: {:?}", terminal.written());
+        loop {
             program.serves_on(port); // and the line changes
             thread::sleep(Duration::from_millis(50));
             let written = terminal.written();
-            let lines = status_lines(written.get(before..).unwrap());
-            // The first may have been on its way when the size changed, and the last may not be complete.
-            widths = lines.iter().skip(1).map(|line| line.chars().count()).collect();
+            let mut lines = status_lines(written.get(before..).unwrap());
+            lines.pop(); // it may not be complete
+            let widths: Vec<_> = lines.iter().map(|line| line.chars().count()).collect();
+            // The first may have been on their way when the size changed.
+            if widths.len() > 3 && widths[widths.len() - 3..].iter().all(|width| *width < columns.into()) {
+                break;
+            }
+            assert!(start.elapsed() < LONG, "{widths:?} in {columns} columns: {written:?}");
         }
-        assert!(widths.iter().all(|width| *width < columns.into()), "{widths:?} in {columns} columns");
     }
     running.signal(Signal::INT);
     running.ends();
@@ -226,6 +239,22 @@ pub fn the_status_line_fits_the_terminal(program: &Program) {
             .starts_with('m')
     });
     assert!(!has_colour, "{written:?}");
+}
+
+pub fn a_dumb_terminal_gets_no_escape_sequences(program: &Program) {
+    let terminal = Terminal::open(80);
+    let port = free_port();
+    let running = Running(program.command_in(&terminal, port).env("TERM", "dumb").spawn().unwrap());
+    program.serves_on(port);
+    thread::sleep(A_WHILE);
+    running.signal(Signal::INT);
+    running.ends();
+    let start = Instant::now();
+    while !terminal.written().contains("Ctrl-C") {
+        assert!(start.elapsed() < LONG, "{:?}", terminal.written());
+        thread::sleep(Duration::from_millis(50));
+    }
+    assert!(!terminal.written().contains('\x1b'), "{:?}", terminal.written());
 }
 
 pub fn without_a_terminal_it_speaks_only_when_something_has_changed(program: &Program) {
@@ -350,5 +379,22 @@ pub fn six_hundred_clients_are_served_with_64_fds(program: &Program) {
             thread::Builder::new().stack_size(128 * 1_024).spawn_scoped(scope, client).unwrap();
         }
     });
+    server.interrupt();
+}
+
+/// For the servers with an option `--idle`. The silent clients come first, and more of them than there are descriptors.
+#[cfg(target_os = "linux")]
+pub fn silent_clients_make_room_for_others(program: &Program) {
+    let server = Server::launch(program.command(0).arg("--idle=2"));
+    server.limit_fds(64);
+    server.freeze(); // so that the last client has sent its message when it is accepted
+    let silent: Vec<_> = (0..70).map(|_| server.connect()).collect();
+    let last = server.connect();
+    (program.ask)(&last);
+    server.send(Signal::CONT);
+    (program.check_answer)(&last);
+    for socket in &silent {
+        assert_ends(socket);
+    }
     server.interrupt();
 }

@@ -6,7 +6,7 @@ pub mod every_server;
 pub mod terminal;
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -64,6 +64,15 @@ impl Server {
         self.send(Signal::STOP);
         let state = waitpid(Some(self.pid()), WaitOptions::UNTRACED).unwrap();
         assert!(state.is_some_and(|(_, state)| state.stopped()));
+    }
+
+    /// Connects and sends while the server is stopped, so that its deadlines start when everything has arrived.
+    pub fn connect_and_send(&self, bytes: &[u8]) -> TcpStream {
+        self.freeze();
+        let mut socket = self.connect();
+        socket.write_all(bytes).unwrap();
+        self.send(Signal::CONT);
+        socket
     }
 
     /// Ends it with Ctrl-C, and returns the last line.
@@ -131,6 +140,16 @@ impl Server {
         line.split_whitespace().next().unwrap().parse().unwrap()
     }
 
+    /// Returns whether all its threads wait for something. A thread that only waits for a processor is not asleep.
+    #[cfg(target_os = "linux")]
+    fn is_asleep(&self) -> bool {
+        std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap().all(|thread| {
+            let stat = std::fs::read_to_string(thread.unwrap().path().join("stat"));
+            // A thread that has ended since then has no stat.
+            stat.map_or(true, |stat| stat.rsplit(')').next().unwrap().trim_start().starts_with('S'))
+        })
+    }
+
     /// Fails if the server goes on using the processor although it has nothing to do.
     #[cfg(target_os = "linux")]
     pub fn assert_at_rest(&self) {
@@ -139,7 +158,7 @@ impl Server {
             let before = self.ticks();
             std::thread::sleep(Duration::from_millis(1_500));
             let used = self.ticks() - before;
-            if used <= 20 {
+            if used <= 20 && self.is_asleep() {
                 return;
             }
             // It may still have something to do.
@@ -153,11 +172,6 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// Returns whether the programs use epoll, so that strace can have epoll's calls fail.
-pub fn is_on_epoll() -> bool {
-    std::any::type_name::<pollio::OsPoller>().contains("EpollPoller")
 }
 
 /// Has reads on a socket fail that would wait for ever.
@@ -178,6 +192,20 @@ pub fn assert_echoed(mut socket: &TcpStream, message: &[u8]) {
     assert_reads(socket, message);
 }
 
+/// Has an echo server serve a client from its connect to the end of both streams.
+pub fn assert_comes_and_goes(server: &Server) {
+    let socket = server.connect();
+    assert_echoed(&socket, b"hello");
+    socket.shutdown(Shutdown::Write).unwrap();
+    assert_ends(&socket);
+}
+
+/// Checks that nothing comes before the end of the stream.
+pub fn assert_ends(mut socket: &TcpStream) {
+    // It goes on after EINTR, which a read with a timeout can meet although the process handles no signal (signal(7)).
+    assert_eq!(socket.read_to_end(&mut Vec::new()).unwrap(), 0);
+}
+
 /// Checks what comes next.
 pub fn assert_reads(mut socket: &TcpStream, expected: &[u8]) {
     let mut came = vec![0; expected.len()];
@@ -187,6 +215,22 @@ pub fn assert_reads(mut socket: &TcpStream, expected: &[u8]) {
 
 pub fn run(program: &str, arguments: &[&str]) -> Output {
     Command::new(program).args(arguments).output().unwrap()
+}
+
+/// Runs a program that may open few descriptors.
+pub fn run_with_fds(fds: u32, program: &str, arguments: &[&str]) -> Output {
+    let script = format!(r#"ulimit -n {fds}; exec "$0" "$@""#);
+    Command::new("sh").args(["-c", &script, program]).args(arguments).output().unwrap()
+}
+
+/// Runs a demo that may open few descriptors, for its clients and its server together.
+pub fn assert_demo_needs_few_fds(program: &str) {
+    for fds in [32, 64] {
+        let output = run_with_fds(fds, program, &["--demo", "1"]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+        assert!(text.contains("0 bytes wrong"), "{text}");
+    }
 }
 
 /// Fails if a program that the test needs is not installed.
