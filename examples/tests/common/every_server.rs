@@ -118,7 +118,7 @@ fn connect(port: u16) -> TcpStream {
 fn free_port() -> u16 {
     loop {
         let port = fastrand::u16(10_000..30_000);
-        // It does not listen, so a copy of it in a process that is just starting holds nobody up.
+        // It does not listen, so a copy of it in a process that is just starting does not block the program.
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.set_reuse_address(true).unwrap();
         if socket.bind(&SocketAddr::from(([127, 0, 0, 1], port)).into()).is_ok() {
