@@ -131,8 +131,8 @@ impl IdleTimeout {
         self.next_look.saturating_duration_since(Instant::now())
     }
 
-    /// Returns the generations of the connections to close. The server calls this after each wait, when it has handled
-    /// the events.
+    /// Returns the generations of the connections to close, unless [`Connection::echo`] still makes progress. The server
+    /// calls this after each wait, when it has handled the events.
     pub fn expired(&mut self, connections: &Connections<Connection>) -> Vec<u32> {
         let mut expired = Vec::new();
         let now = Instant::now();
@@ -150,6 +150,11 @@ impl IdleTimeout {
         }
         self.next_look = next_due.max(now + LOOK);
         expired
+    }
+
+    /// Returns whether a connection has been silent for too long.
+    pub fn is_expired(&self, connection: &Connection) -> bool {
+        connection.last_progress + self.limit <= Instant::now()
     }
 }
 

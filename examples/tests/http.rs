@@ -17,12 +17,14 @@ use socket2::SockRef;
 const HTTP: &str = env!("CARGO_BIN_EXE_http");
 const HELLO: &str = "Hello from pollio.\n";
 
-every_server!(Program {
+const PROGRAM: Program = Program {
     path: HTTP,
     arguments: || vec!["--idle".to_owned(), "600".to_owned()],
     ask: |mut socket| socket.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap(),
     check_answer: |socket| assert_eq!(Answer::read(&mut BufReader::new(socket)).body, HELLO.as_bytes()),
-});
+};
+
+every_server!(PROGRAM);
 
 /// Starts the server. Unless the test is about deadlines, no client runs into one, even on a busy machine.
 fn start(options: &[&str]) -> Server {
@@ -565,17 +567,11 @@ fn a_client_that_takes_too_long_is_closed_and_gets_408_only_within_a_request() {
     assert!(last.contains("(4 timed out"), "{last}");
 }
 
-/// On Linux a stopped program's wait ends without events when it goes on (EINTR, signal(7)). So the deadline comes first.
 #[test]
-fn a_request_that_came_in_time_is_answered_although_the_server_was_busy() {
-    let server = start(&["--idle", "4"]);
-    let mut socket = server.connect();
-    assert_served(&server); // so it is accepted
-    server.freeze();
-    socket.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
-    sleep(Duration::from_secs(5));
-    server.send(Signal::CONT);
-    assert_eq!(Answer::read(&mut BufReader::new(socket)).status, 200);
+#[cfg_attr(not(target_os = "linux"), ignore = "needs strace")]
+fn what_came_in_time_is_answered_although_the_server_was_busy() {
+    let program = Program { arguments: || vec!["--idle=4".to_owned()], ..PROGRAM };
+    common::every_server::what_came_in_time_is_answered_although_the_server_was_busy(&program);
 }
 
 #[test]

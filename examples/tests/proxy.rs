@@ -9,8 +9,9 @@ use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::every_server::{Program, every_server, faulty};
+use common::every_server::{Program, every_server, faulty, faulty_with};
 use common::{LONG, Server, assert_echoed, assert_reads, need, patient, reset, run};
+use rustix::process::Signal;
 use socket2::{Domain, Socket, Type};
 
 const PROXY: &str = env!("CARGO_BIN_EXE_proxy");
@@ -458,7 +459,6 @@ fn a_reset_is_noticed_while_the_upstream_does_not_answer() {
 #[test]
 #[cfg(target_os = "linux")]
 fn an_upstream_that_accepts_and_resets_has_answered() {
-    use rustix::process::Signal;
     let (next, next_address) = upstream();
     next.set_nonblocking(true).unwrap();
     for ends_first in [false, true] {
@@ -483,6 +483,31 @@ fn an_upstream_that_accepts_and_resets_has_answered() {
         assert!(is_reset(&client));
         assert_eq!(next.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
     }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn an_upstream_that_answers_in_time_is_used_although_the_proxy_was_busy() {
+    let (next, next_address) = upstream();
+    next.set_nonblocking(true).unwrap();
+    let (silent, client, proxy, _other) = loop {
+        let silent = Silent::new("127.0.0.1:0");
+        let upstreams = [silent.address, next_address].map(|address| address.to_string());
+        // The second client's accept takes four seconds. The first accept is followed by one that finds none.
+        let proxy = faulty_with(PROXY, &upstreams, "accept4:delay_exit=4000000:when=3");
+        let client = proxy.connect();
+        while sockets_of(&proxy) < 3 {
+            thread::sleep(Duration::from_millis(1)); // it has not started to connect
+        }
+        let other = proxy.connect();
+        thread::sleep(Duration::from_millis(500));
+        if next.accept().is_err() {
+            break (silent, client, proxy, other);
+        } // else the proxy's patience has ended first
+    };
+    let server = silent.accept();
+    check_carried(&client, &server, 1_000, b"");
+    drop(proxy);
 }
 
 #[test]
@@ -536,7 +561,6 @@ struct Silent {
 #[cfg(target_os = "linux")]
 impl Silent {
     fn new(address: &str) -> Self {
-        use socket2::{Domain, Socket, Type};
         let address: SocketAddr = address.parse().unwrap();
         let new = || Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         let listener = new();
@@ -666,7 +690,6 @@ fn what_an_upstream_sent_before_its_reset_arrives() {
 #[test]
 #[cfg(target_os = "linux")]
 fn a_reset_that_a_write_meets_first_is_no_orderly_end() {
-    use rustix::process::Signal;
     for round in 0..20 {
         let (proxy, client, server) = pair();
         let (first, second) = if round % 2 == 0 { (server, client) } else { (client, server) };

@@ -96,6 +96,13 @@ fn out_of_fds_it_does_not_spin_and_serves_when_one_is_free() {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs strace")]
+fn what_came_in_time_is_answered_although_the_server_was_busy() {
+    let program = Program { arguments: || vec!["--idle=4".to_owned(), "--workers=1".to_owned()], ..PROGRAM };
+    common::every_server::what_came_in_time_is_answered_although_the_server_was_busy(&program);
+}
+
+#[test]
 #[cfg(target_os = "linux")]
 fn silent_clients_make_room_for_others() {
     common::every_server::silent_clients_make_room_for_others(&PROGRAM);

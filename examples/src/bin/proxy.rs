@@ -284,13 +284,22 @@ impl Proxy {
     fn leave_silent_addresses(&mut self) -> io::Result<()> {
         while self.next_deadline_in().is_some_and(|time| time.is_zero()) {
             let Some(Deadline { generation, time }) = self.deadlines.pop_front() else { break };
-            if let Some(Pair::Connecting(pair)) = self.pairs.get(generation) {
-                if pair.attempt.as_ref().is_some_and(|attempt| attempt.deadline == time) {
-                    self.connect_to_next(generation)?;
-                }
+            if let Some(event) = self.attempt_until(generation, time) {
+                // An answer in time counts, even if the proxy was too busy to see it.
+                self.serve_pair(&event)?;
+            }
+            if self.attempt_until(generation, time).is_some() {
+                self.connect_to_next(generation)?;
             }
         }
         Ok(())
+    }
+
+    /// Returns the registration of the pair's attempt to connect, if it is one with this deadline.
+    fn attempt_until(&self, generation: u32, deadline: Instant) -> Option<EventObject<Role>> {
+        let Some(Pair::Connecting(pair)) = self.pairs.get(generation) else { return None };
+        let attempt = pair.attempt.as_ref().filter(|attempt| attempt.deadline == deadline)?;
+        Some(attempt.side.event)
     }
 
     /// Tries again what a shortage has prevented, if descriptors are free now or the acceptor's pause is over.

@@ -426,7 +426,11 @@ impl Worker {
     /// Closes the connections that have been silent for too long.
     fn expire(&mut self) -> io::Result<()> {
         for generation in self.idle.expired(&self.connections) {
-            self.close(generation)?;
+            // What has arrived in time counts, even if the worker was too busy to read it.
+            self.echo(generation)?;
+            if self.connections.get(generation).is_some_and(|connection| self.idle.is_expired(connection)) {
+                self.close(generation)?;
+            }
         }
         Ok(())
     }

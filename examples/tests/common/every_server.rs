@@ -357,12 +357,17 @@ pub fn the_errors_of_single_connections_end_these_alone(program: &Program) {
 /// Starts a program whose system calls fail as `fault` says, in the words of strace's `inject`. Each thread counts its
 /// own calls.
 pub fn faulty(program: &Program, fault: &str) -> Server {
+    faulty_with(program.path, &(program.arguments)(), fault)
+}
+
+/// The same, for a program that takes these arguments after its address.
+pub fn faulty_with(path: &str, arguments: &[String], fault: &str) -> Server {
     need("strace");
     let mut command = Command::new("strace");
     command.args(["-D", "-f", "-qq", "-o", "/dev/null"]);
     let (call, _) = fault.split_once(':').unwrap();
     command.args(["-e", &format!("trace={call}"), "-e", &format!("inject={fault}")]);
-    command.arg(program.path).arg("127.0.0.1:0").args((program.arguments)());
+    command.arg(path).arg("127.0.0.1:0").args(arguments);
     Server::launch(&mut command)
 }
 
@@ -379,6 +384,16 @@ pub fn six_hundred_clients_are_served_with_64_fds(program: &Program) {
             thread::Builder::new().stack_size(128 * 1_024).spawn_scoped(scope, client).unwrap();
         }
     });
+    server.interrupt();
+}
+
+/// For the servers with an option `--idle`, which is four seconds here.
+pub fn what_came_in_time_is_answered_although_the_server_was_busy(program: &Program) {
+    let server = faulty(program, "sendto:delay_exit=5000000:when=1"); // the first answer takes it five seconds
+    let (waiting, first) = (server.connect(), server.connect());
+    program.serves(&first);
+    program.serves(&waiting);
+    drop((waiting, first));
     server.interrupt();
 }
 
