@@ -360,7 +360,7 @@ pub fn faulty(program: &Program, fault: &str) -> Server {
     faulty_with(program.path, &(program.arguments)(), fault)
 }
 
-/// The same, for a program that takes these arguments after its address.
+/// The same. The program gets these arguments after its address.
 pub fn faulty_with(path: &str, arguments: &[String], fault: &str) -> Server {
     need("strace");
     let mut command = Command::new("strace");
@@ -393,8 +393,6 @@ pub fn what_came_in_time_is_answered_although_the_server_was_busy(program: &Prog
     let (waiting, first) = (server.connect(), server.connect());
     program.serves(&first);
     program.serves(&waiting);
-    drop((waiting, first));
-    server.interrupt();
 }
 
 /// For the servers with an option `--idle`. The silent clients come first, and more of them than there are descriptors.
