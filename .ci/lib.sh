@@ -17,7 +17,7 @@ target_dir="${CARGO_TARGET_DIR:-$PWD/target}"
 export CARGO_INCREMENTAL=0 CARGO_PROFILE_DEV_DEBUG=none
 
 # Tests wait more than they compute, so more of them run at a time than there are processors.
-export RUST_TEST_THREADS="${RUST_TEST_THREADS:-8}"
+export RUST_TEST_THREADS="${RUST_TEST_THREADS:-16}"
 
 fail() {
     printf 'error: %s\n' "$*" >&2

@@ -9,8 +9,11 @@ use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::every_server::{Program, every_server, faulty, faulty_with};
+#[cfg(target_os = "linux")]
+use common::every_server::faulty_with;
+use common::every_server::{Program, every_server, faulty};
 use common::{LONG, Server, assert_echoed, assert_reads, need, patient, reset, run};
+#[cfg(target_os = "linux")]
 use rustix::process::Signal;
 use socket2::{Domain, Socket, Type};
 

@@ -306,7 +306,7 @@ pub fn a_stop_answers_what_was_connected_before(program: &Program) {
 
 pub fn it_starts_again_at_once_on_the_same_port(program: &Program) {
     let port = free_port();
-    for _ in 0..3 {
+    for _ in 0..2 {
         let server = Server::launch(&mut program.command(port));
         let socket = server.connect();
         program.serves(&socket);
