@@ -148,7 +148,7 @@ const MARGIN: usize = 16;
 /// The width of the column of names.
 const NAMES: usize = 144;
 /// The width of a chart: the longest bar, and its label.
-const CHART: usize = BAR + 116;
+const CHART: usize = BAR + 128;
 const BAR: usize = 76;
 /// The height of a row.
 const ROW: usize = 24;
